@@ -1,0 +1,199 @@
+"""Whole branches: when every unit of a group goes, what read it is left with a constant.
+
+A convolution without inputs gives its bias everywhere (zero padding adds nothing), so a residual branch collapses to one
+number a channel. `Branches` says which groups allow that; `collapse_consumers` does it in a slim model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from .group import Role
+from .protos import attribute, captured
+from .rules.elementwise import UNARY
+from .walk import Use, Walk
+
+__all__ = ["Branches", "collapse_consumers", "sweep"]
+
+_READERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_CHANNELWISE = {*UNARY, "BatchNormalization"} - {"Dropout"}
+_JOINS = {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean"}
+
+
+class Branches:
+    """Which sets of units may go as a whole."""
+
+    def __init__(self, walk: Walk, uses: Sequence[Use]) -> None:
+        self._walk = walk
+        self._nodes = {node.name: node for node in walk.model.graph.node}
+        self._outputs = {value.name for value in walk.model.graph.output}
+        self._consumers = [use for use in uses if use.role is Role.CONSUMER]
+
+    @cached_property
+    def _roots(self) -> dict[str, frozenset[int]]:
+        find = self._walk.atoms.find
+        return {name: frozenset(np.unique(find(labels)).tolist()) for name, labels in self._walk.arrays.items()}
+
+    @cached_property
+    def _tensors(self) -> dict[int, list[str]]:
+        tensors: dict[int, list[str]] = defaultdict(list)
+        for name, roots in self._roots.items():
+            for root in roots:
+                tensors[root].append(name)
+        return tensors
+
+    @cached_property
+    def _consumer_roots(self) -> list[tuple[Use, frozenset[int]]]:
+        find = self._walk.atoms.find
+        return [(use, frozenset(np.unique(find(use.labels)).tolist())) for use in self._consumers]
+
+    def removable(self, roots: Collection[int]) -> bool:
+        """Whether the graph stays whole without all of `roots`.
+
+        Every tensor that carries them must carry nothing else, every node that reads such a tensor must die with it or
+        read it through a weight, and what such a reader gives must end in an elementwise operator with a live operand.
+        """
+        units = frozenset(roots)
+        readers = [(use, found) for use, found in self._consumer_roots if found & units]
+        if not readers or any(not found <= units for _, found in readers):
+            return False
+        consumers = {use.node for use, _ in readers}
+        carried = {name for root in units for name in self._tensors[root] if not self._walk.is_constant(name)}
+        for name in carried:
+            if not self._roots[name] <= units:
+                return False
+            for node in self._walk.readers(name):
+                dies = all(output in carried for output in node.output if output)
+                if not dies and not (node.name in consumers and node.op_type in _READERS):
+                    return False
+        return self._absorbed([self._nodes[name].output[0] for name in consumers])
+
+    def _absorbed(self, constants: Sequence[str]) -> bool:
+        """Whether constants that stand in for `constants` all end in a join with live data of the full shape."""
+        known = set(constants)
+        if known & self._outputs:
+            return False
+        for node in self._walk.model.graph.node:  # in topological order: what feeds a node has been decided
+            if not known.intersection(node.input):
+                continue
+            live = [name for name in node.input if name and name not in known and not self._walk.is_constant(name)]
+            if live:
+                shape = self._walk.shape(node.output[0])
+                if node.op_type not in _JOINS or not any(self._walk.shape(name) == shape for name in live):
+                    return False
+            elif node.op_type in _CHANNELWISE | _JOINS and node.output[0] not in self._outputs:
+                known.add(node.output[0])
+            else:
+                return False
+        return True
+
+
+def _constant_of(node: onnx.NodeProto, weights: dict[str, np.ndarray], rank: int) -> np.ndarray:
+    """What a reader without inputs gives, with size 1 on every axis but that of its outputs."""
+    weight = weights[node.input[1] if node.input[1] in weights else node.input[0]]
+    bias = weights.get(node.input[2]) if len(node.input) > 2 else None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        groups = attribute(node, "group", 1)
+        outputs = weight.shape[0] if node.op_type == "Conv" else weight.shape[1] * groups
+        values = np.zeros(outputs, weight.dtype) if bias is None else bias
+        return values.reshape((1, -1) + (1,) * (rank - 2))
+    if node.op_type == "Gemm":
+        outputs = weight.shape[0 if attribute(node, "transB", 0) else 1]
+        values = np.zeros(outputs, weight.dtype) if bias is None else bias * attribute(node, "beta", 1.0)
+        return np.broadcast_to(values, np.broadcast_shapes(values.shape, (1, outputs))).astype(weight.dtype)
+    on_right = node.input[1] in weights
+    outputs = weight.shape[-1 if on_right else -2]
+    shape = (1,) * (rank - 1) + (outputs,) if on_right else (1,) * (rank - 2) + (outputs, 1)
+    return np.zeros(shape, weight.dtype)
+
+
+def collapse_consumers(model: onnx.ModelProto, consumers: Iterable[str], ranks: dict[str, int]) -> None:
+    """Replace, in place, the named readers by their constants, follow these to where they meet live data, and sweep.
+
+    `model` is a slim copy in which the readers have no inputs left; `ranks` gives the rank of their outputs. A constant
+    keeps the name of the tensor that it replaces.
+    """
+    graph, gone = model.graph, set(consumers)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known: dict[str, np.ndarray] = {}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.name in gone:
+            known[node.output[0]] = _constant_of(node, weights, ranks[node.output[0]])
+        elif any(name in known for name in node.input) and all(
+            name in known or name in weights for name in node.input if name
+        ):
+            known[node.output[0]] = _evaluate(model, node, {**weights, **known})
+        else:
+            kept.append(node)
+    kept = _bypass(kept, known, {value.name for value in graph.output})
+    used = {name for node in kept for name in node.input}
+    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in known.items() if k in used)
+    fresh = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del graph.node[:]
+    graph.node.extend(fresh)
+    sweep(model)
+
+
+def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, values: dict[str, np.ndarray]) -> np.ndarray:
+    names = [name for name in node.input if name]
+    inputs = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(values[name].dtype), values[name].shape
+        )
+        for name in names
+    ]
+    output = onnx.helper.make_empty_tensor_value_info(node.output[0])
+    single = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "constant", inputs, [output]),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
+    session = onnxruntime.InferenceSession(single.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {name: values[name] for name in names})[0]
+
+
+def _bypass(nodes: list[onnx.NodeProto], known: dict[str, np.ndarray], outputs: set[str]) -> list[onnx.NodeProto]:
+    """Leave out additions of zero, and a Relu of what is a Relu already once the addition between them is gone."""
+    renamed: dict[str, str] = {}
+    made_by = {node.output[0]: node.op_type for node in nodes}
+    kept = []
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+        if node.output[0] not in outputs:
+            zeros = [name for name in node.input if name in known and not known[name].any()]
+            if (node.op_type == "Add" and zeros) or (node.op_type == "Sub" and node.input[1] in zeros):
+                renamed[node.output[0]] = next(name for name in node.input if name not in zeros)
+                continue
+            if node.op_type == "Relu" and node.input[0] in renamed.values() and made_by.get(node.input[0]) == "Relu":
+                renamed[node.output[0]] = node.input[0]
+                continue
+        kept.append(node)
+    return kept
+
+
+def sweep(model: onnx.ModelProto) -> None:
+    """Remove, in place, nodes whose outputs nobody reads, and initializers without a use."""
+    graph = model.graph
+    used = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in used for name in node.output):
+            used.update(node.input)
+            used.update(captured(node))
+            kept.append(node)
+    if len(kept) < len(graph.node):
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+        del graph.node[:]
+        graph.node.extend(copies)
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]

@@ -1,0 +1,131 @@
+"""What the analysis tells the other rooms: groups of coupled channels, and what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import PlanError
+
+__all__ = ["ChannelAnalysis", "ChannelGroup", "Frozen", "Role", "Slice", "Slot"]
+
+
+class Role(StrEnum):
+    """What an initializer does with a channel."""
+
+    PRODUCER = "producer"
+    """Makes the channel: Conv weight axis 0 and its bias."""
+    FOLLOWER = "follower"
+    """A per-channel parameter on the way: BatchNormalization, PRelu slope, depthwise Conv weight, added constant."""
+    CONSUMER = "consumer"
+    """Reads the channel: Conv weight axis 1, Gemm and MatMul rows."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Entries that one initializer loses."""
+
+    tensor: str
+    axis: int
+    indices: tuple[int, ...]
+    role: Role
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A layer whose output channels all stay, and the reason, in words that a person can act on."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One axis of one initializer in which a group sits: `positions[u]` are the entries of unit u."""
+
+    tensor: str
+    axis: int
+    positions: tuple[tuple[int, ...], ...] = field(repr=False)
+    role: Role
+    node: str
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Units that sit in the same slots.
+
+    Any proper subset of `range(size)` is a valid removal; all of them only when `removable`.
+    """
+
+    name: str
+    size: int
+    exact: bool
+    """True when removing a unit equals zeroing its consumer slices in the original."""
+    removable: bool
+    """True when all units may go: the branch then collapses to its constant contribution."""
+    slots: tuple[Slot, ...] = field(repr=False)
+
+    @cached_property
+    def producers(self) -> tuple[str, ...]:
+        """Names of the nodes that make these channels, in graph order."""
+        return tuple(dict.fromkeys(s.node for s in self.slots if s.role is Role.PRODUCER))
+
+    @cached_property
+    def consumers(self) -> tuple[str, ...]:
+        """Names of the nodes that read these channels through weights, in graph order."""
+        return tuple(dict.fromkeys(s.node for s in self.slots if s.role is Role.CONSUMER))
+
+    def check(self, units: Iterable[int]) -> tuple[int, ...]:
+        """`units` sorted and without repeats.
+
+        Raises:
+            PlanError: a unit that is not in `range(size)`, or all of them where the group must keep one.
+        """
+        wanted = sorted({int(unit) for unit in units})
+        if wanted and not (0 <= wanted[0] and wanted[-1] < self.size):
+            raise PlanError(f"group {self.name!r} has units 0..{self.size - 1}, got {wanted[0]}..{wanted[-1]}")
+        if len(wanted) == self.size and not self.removable:
+            raise PlanError(f"group {self.name!r} must keep at least one of its {self.size} units")
+        return tuple(wanted)
+
+    def slices(self, units: Iterable[int]) -> tuple[Slice, ...]:
+        """Every initializer of `load`'s model that loses entries when `units` go, and which entries."""
+        wanted = self.check(units)
+        if not wanted:
+            return ()
+        return tuple(
+            Slice(slot.tensor, slot.axis, tuple(sorted(i for u in wanted for i in slot.positions[u])), slot.role)
+            for slot in self.slots
+        )
+
+
+@dataclass(frozen=True)
+class ChannelAnalysis:
+    """All groups of a model, and what cannot be pruned."""
+
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+    labels: Mapping[str, np.ndarray] = field(repr=False)
+    """Per tensor an integer array, of the tensor's rank, size 1 on axes along which labels do not differ: the unit
+    (global number) that each position belongs to, -1 for positions that always stay."""
+    offsets: Mapping[str, int] = field(repr=False)
+    """Global number of unit 0 of each group; units of a group are numbered consecutively."""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, ChannelGroup]:
+        return {group.name: group for group in self.groups}
+
+    def group(self, name: str) -> ChannelGroup:
+        """The group of that name.
+
+        Raises:
+            PlanError: no such group.
+        """
+        found = self.by_name.get(name)
+        if found is None:
+            raise PlanError(f"the model has no group {name!r}; `ortrim inspect` lists them")
+        return found

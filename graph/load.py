@@ -1,0 +1,229 @@
+"""File -> model that the rest of ortrim can rely on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import checker, inliner, shape_inference
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from ..errors import ModelError
+from .fold import fold_shape_operands
+from .protos import captured, opset
+
+__all__ = ["ensure_loaded", "load", "normalize", "read"]
+
+OLDEST_OPSET = 7  # before it, broadcasting and BatchNormalization meant something else
+_ROUNDS = 4  # folding a shape can make the next shape known; real graphs settle after one or two
+_KEPT = {"DequantizeLinear", "QuantizeLinear"}  # folding these would undo a quantization
+_PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
+
+
+def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+    """A checked model in the form that `analyze` and `slim` work on.
+
+    Constants and shape arithmetic are folded, local functions inlined, shapes inferred, every node named. Names and
+    dynamic axes of inputs and outputs are kept. Initializers are no longer listed as graph inputs (onnxruntime would
+    not treat them as constants). Every use of a shared initializer has its own copy; `save` shares equal copies again.
+    The argument is left as it is.
+
+    Raises:
+        ModelError: missing, empty or damaged file, not ONNX, an operator set older than 7, an invalid graph.
+    """
+    if isinstance(source, onnx.ModelProto):
+        return normalize(source, "the model")
+    return normalize(read(source), os.fspath(source))
+
+
+def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The file as it is, external data included; only checked.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ModelError(f"{path}: no such file")
+    if not file.is_file():
+        raise ModelError(f"{path}: not a file")
+    try:
+        size = file.stat().st_size
+        if size == 0:
+            raise ModelError(f"{path}: the file is empty")
+        model = onnx.load(str(file))
+    except DecodeError:
+        raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
+    except (OSError, checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {_line(error)}") from error
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(f"{path}: not an ONNX model: it has no nodes or no outputs")
+    if opset(model) < OLDEST_OPSET:
+        raise ModelError(f"{path}: operator set {opset(model)}; export it with {OLDEST_OPSET} or newer")
+    try:
+        # By path the checker also follows external data and files over 2 GB.
+        checker.check_model(str(file) if size >= _PROTO_LIMIT or _external(file) else model)
+    except (checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{path}: invalid ONNX: {_line(error)}") from error
+    return model
+
+
+def ensure_loaded(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
+    """`source` itself where it came from `load` already (told by its form), else loaded.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    if not isinstance(source, onnx.ModelProto):
+        return load(source)
+    graph = source.graph
+    names = {node.name for node in graph.node}
+    shaped = {value.name for value in (*graph.value_info, *graph.output)}
+    constants = {tensor.name for tensor in graph.initializer}
+    as_loaded = (
+        len(names) == len(graph.node)
+        and "" not in names
+        and not source.functions
+        and not any(value.name in constants for value in graph.input)
+        and all(node.op_type != "Constant" and (not node.output or node.output[0] in shaped) for node in graph.node)
+        and not _shared(source)
+    )
+    return source if as_loaded else load(source)
+
+
+def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """What `load` does after reading; `name` is for messages."""
+    model = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    _drop_initializer_inputs(model)
+    _name_nodes(model)
+    try:
+        for _ in range(_ROUNDS):
+            model = _infer(_fold(model))
+            if not fold_shape_operands(model):
+                break
+    except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
+        raise ModelError(f"{name}: invalid ONNX: {_line(error)}") from error
+    _unshare(model)
+    return model
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    return out
+
+
+def _external(file: Path) -> bool:
+    """Whether weights lie in other files (then only the checker by path sees them)."""
+    bare = onnx.load(str(file), load_external_data=False)
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in bare.graph.initializer)
+
+
+def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, 4)  # IR 3 and older wanted every initializer listed as an input
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Unique names, taken from the first output where the exporter gave none: messages and groups rest on them."""
+    taken = Counter(node.name for node in model.graph.node)
+    for node in model.graph.node:
+        if not node.name or taken[node.name] > 1:
+            node.name = f"{node.op_type}:{next((name for name in node.output if name), '')}"
+
+
+def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constant folding and removal of dead nodes by onnx-graphsurgeon, with the model's own header kept."""
+    with G_LOGGER.suppress():  # it prints on standard output
+        graph = gs.import_onnx(model)
+        graph.fold_constants(should_exclude_node=lambda node: node.op in _KEPT)
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        folded = gs.export_onnx(graph, do_type_check=False)
+    for field in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        setattr(folded, field, getattr(model, field))
+    for field in ("opset_import", "metadata_props"):
+        getattr(folded, field).__delitem__(slice(None))
+        getattr(folded, field).extend(getattr(model, field))
+    # graphsurgeon drops symbols and sub-types it does not model: the interface stays the file's own, to the letter.
+    for field in ("input", "output"):
+        getattr(folded.graph, field).__delitem__(slice(None))
+        getattr(folded.graph, field).extend(getattr(model.graph, field))
+    return folded
+
+
+def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Shapes inferred anew; what the file claims of inner tensors is not trusted."""
+    del model.graph.value_info[:]
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > 65536]
+    if sum(tensor.ByteSize() for tensor in large) > 2**24:
+        _hollow(bare)
+    inferred = shape_inference.infer_shapes(bare, data_prop=True)
+    model.graph.value_info.extend(inferred.graph.value_info)
+    return model
+
+
+def _hollow(model: onnx.ModelProto) -> None:
+    """Large weights become inputs of the same type: inference needs their shapes only, and protobuf has a 2 GB limit."""
+    small = []
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() > 65536:
+            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            small.append(tensor)
+    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.TensorProto]]:
+    """Uses (node, input position, initializer) of weights that have another use already.
+
+    What holds one entry or counts (axes, shapes) is left out: it is never sliced, `slim` makes such operands anew.
+    """
+    graph = model.graph
+    weights = {
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type != onnx.TensorProto.INT64 and int(np.prod(tensor.dims)) > 1
+    }
+    used = {value.name for value in graph.output}.union(*(captured(node) for node in graph.node))
+    shared = []
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in weights:
+                if name in used:
+                    shared.append((node, position, weights[name]))
+                used.add(name)
+    return shared
+
+
+def _unshare(model: onnx.ModelProto) -> None:
+    """Give every use of an initializer its own copy, so that slicing one leaves the others alone."""
+    taken = {tensor.name for tensor in model.graph.initializer}
+    for node, position, tensor in _shared(model):
+        copy = onnx.TensorProto()
+        copy.CopyFrom(tensor)
+        copy.name = node.input[position] = _free_name(tensor.name, taken)
+        model.graph.initializer.append(copy)
+        taken.add(copy.name)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    number = 2
+    while f"{name}__{number}" in taken:
+        number += 1
+    return f"{name}__{number}"

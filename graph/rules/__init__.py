@@ -1,0 +1,35 @@
+"""The ONNX operators as a table: one small rule each, one file a family.
+
+| file | operators |
+| --- | --- |
+| elementwise | activations and other unary operators, arithmetic, comparison, Where, PRelu, (De)QuantizeLinear |
+| convolution | Conv, ConvTranspose |
+| linear | Gemm, MatMul |
+| joining | Concat, Split |
+| reshaping | Reshape, Flatten, Squeeze, Unsqueeze |
+| moving | Transpose, Expand, Tile, Slice, Gather, Pad, DepthToSpace, SpaceToDepth |
+| pooling | pools over space, Resize, Upsample |
+| normalization | Batch-, Instance-, Group-, Layer-, RMS-, Lp- and MeanVarianceNormalization, LRN, Softmax |
+| reduction | Reduce*, ArgMax, ArgMin, TopK, CumSum, Shape |
+
+An operator without a rule (and every node with a subgraph) freezes what it touches.
+"""
+
+from . import convolution, elementwise, joining, linear, moving, normalization, pooling, reduction, reshaping
+from .registry import Rule, find, names, rule
+
+__all__ = [
+    "Rule",
+    "convolution",
+    "elementwise",
+    "find",
+    "joining",
+    "linear",
+    "moving",
+    "names",
+    "normalization",
+    "pooling",
+    "reduction",
+    "reshaping",
+    "rule",
+]

@@ -1,0 +1,155 @@
+"""The oracle: a slim model must compute what the original computes when nothing reads the removed channels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from ..errors import ModelError, VerificationError
+from .analysis import analyze
+from .group import ChannelAnalysis, Role
+from .load import ensure_loaded
+from .protos import copy_without_weights
+from .slim import Removal
+
+__all__ = ["example_inputs", "verify", "zeroed"]
+
+# onnxruntime's exceptions share no class of their own.
+_RUNTIME_ERRORS = tuple(
+    kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
+)
+_SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"}
+_TOLERANCE = {np.dtype(np.float16): 3e-2, np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
+
+
+def zeroed(model: onnx.ModelProto, removal: Removal, analysis: ChannelAnalysis) -> onnx.ModelProto:
+    """The original with the consumers of the removed units zeroed: what is no longer read must not matter."""
+    gone: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
+    for name, units in removal.items():
+        for item in analysis.group(name).slices(units):
+            if item.role is Role.CONSUMER:
+                gone.setdefault(item.tensor, []).append((item.axis, item.indices))
+    out = copy_without_weights(model)
+    for tensor in model.graph.initializer:
+        if tensor.name in gone:
+            array = numpy_helper.to_array(tensor).copy()
+            for axis, indices in gone[tensor.name]:
+                array[(slice(None),) * axis + (list(indices),)] = 0
+            tensor = numpy_helper.from_array(array, tensor.name)
+        out.graph.initializer.append(tensor)
+    return out
+
+
+def example_inputs(model: onnx.ModelProto, seed: int = 0, free: int = 1) -> dict[str, np.ndarray]:
+    """Random inputs: floats from a normal distribution, integers 0 or 1; sizes that are not fixed become `free`."""
+    generator = np.random.default_rng(seed)
+    inputs = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        shape = [dim.dim_value or free for dim in kind.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        if np.issubdtype(dtype, np.floating) or kind.elem_type == TensorProto.BFLOAT16:
+            inputs[value.name] = generator.standard_normal(shape).astype(dtype)
+        else:
+            inputs[value.name] = generator.integers(0, 2, shape).astype(dtype)
+    return inputs
+
+
+def verify(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    small: onnx.ModelProto,
+    removal: Removal,
+    *,
+    analysis: ChannelAnalysis | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+) -> None:
+    """Check `small = slim(model, removal)` in onnxruntime.
+
+    Exact groups: the outputs equal those of the original with the removed units' consumers zeroed, to rounding; what a
+    final Softmax, Sigmoid or Tanh reads is compared too, since these hide differences. Groups that are not exact change
+    what is computed, so only names, shapes, types and finiteness of the outputs are compared when any is in `removal`.
+
+    Args:
+        inputs: what to run on; random where left out (sizes that are not fixed: 1, or 64 on axes after the second).
+
+    Raises:
+        VerificationError: naming the output and the largest difference.
+    """
+    model = ensure_loaded(model)
+    analysis = analyze(model) if analysis is None else analysis
+    exact = all(analysis.group(name).exact for name, units in removal.items() if len(units))
+    inputs = _inputs(model, seed) if inputs is None else inputs
+    reference = zeroed(model, removal, analysis) if exact else model
+    before, after = _probed(reference, inputs, "the original"), _probed(small, inputs, "the slim model")
+    for value in model.graph.output:
+        if value.name not in after:
+            raise VerificationError(f"output {value.name!r} is missing from the slim model")
+    for name, wanted in before.items():
+        if name in after:
+            _compare(name, wanted, after[name], values=exact)
+
+
+def _inputs(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray]:
+    """Images of unknown size are given 64 pixels a side, everything else that is not fixed one entry."""
+    fixed = onnx.ModelProto()
+    fixed.graph.input.extend(model.graph.input)
+    for value in fixed.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, dim in enumerate(dims):
+            if not dim.dim_value:
+                dim.dim_value = 64 if len(dims) == 4 and axis >= 2 else 1
+    return example_inputs(fixed, seed)
+
+
+def _probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
+    """Outputs, and what squashing operators right before them read."""
+    outputs = {value.name for value in model.graph.output}
+    probes = {n.input[0] for n in model.graph.node if n.op_type in _SQUASHING and n.output[0] in outputs}
+    probed = copy_without_weights(model)
+    probed.graph.initializer.extend(model.graph.initializer)
+    made = {name for node in model.graph.node for name in node.output}
+    probed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in sorted((probes & made) - outputs)
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Fusions round differently; the oracle is about the graph.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        session = onnxruntime.InferenceSession(probed.SerializeToString(), options, ["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    except (*_RUNTIME_ERRORS, RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())[:300]
+        if what == "the original":
+            raise ModelError(f"onnxruntime cannot run the model: {line}") from error
+        raise VerificationError(f"onnxruntime cannot run {what}: {line}") from error
+
+
+def _compare(name: str, wanted: np.ndarray, got: np.ndarray, *, values: bool) -> None:
+    if wanted.shape != got.shape or wanted.dtype != got.dtype:
+        raise VerificationError(
+            f"output {name!r} is {got.dtype}{list(got.shape)}, the original's is {wanted.dtype}{list(wanted.shape)}"
+        )
+    if not np.issubdtype(wanted.dtype, np.floating):
+        if values and not np.array_equal(wanted, got):
+            raise VerificationError(f"output {name!r} differs in {int((wanted != got).sum())} of {wanted.size} entries")
+        return
+    if np.isfinite(wanted).all() and not np.isfinite(got).all():
+        raise VerificationError(f"output {name!r} of the slim model is not finite")
+    if not values or not wanted.size:
+        return
+    difference = float(np.nanmax(np.abs(wanted.astype(np.float64) - got)))
+    scale = float(np.nanmax(np.abs(wanted.astype(np.float64)))) or 1.0
+    if difference > _TOLERANCE.get(wanted.dtype, 1e-3) * scale:
+        raise VerificationError(
+            f"output {name!r} differs by up to {difference:.3g} (largest value {scale:.3g}) from the original with the "
+            "removed channels' consumers zeroed"
+        )

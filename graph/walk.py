@@ -1,0 +1,179 @@
+"""What a rule sees of the graph while labels are propagated, and what it may say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from .group import Role
+from .labels import Atoms, collapse, varying
+from .protos import Shape, attribute, opset, tensor_shapes
+
+__all__ = ["Follower", "Use", "Walk"]
+
+LARGEST_SOURCE = 2**20
+"""Entries of a constant that is followed entry by entry; larger ones (tables) have no labels."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """An initializer's axis and the atom of each of its entries."""
+
+    node: str
+    tensor: str
+    axis: int
+    labels: np.ndarray
+    role: Role
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A constant combined elementwise: which of its axes are sliced is known only when all labels are."""
+
+    node: str
+    tensor: str
+    labels: np.ndarray
+    """Of the constant's own rank; size 1 where the constant broadcasts."""
+    role: Role = Role.FOLLOWER
+
+
+class Walk:
+    """Labels of all tensors seen so far, and the facts that rules record.
+
+    Rules read labels with `labels`, combine them with `union`, make new ones with `fresh`, and write those of their
+    outputs with `write`. `produce`, `consume` and `follow` tie initializers to labels; `freeze`, `pin` and `blur` say
+    what cannot go and what is not exact.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.opset = opset(model)
+        self.shapes: Mapping[str, Shape] = tensor_shapes(model)
+        self.atoms = Atoms()
+        self.arrays: dict[str, np.ndarray] = {}
+        self.uses: list[Use] = []
+        self.followers: list[Follower] = []
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+
+    # -- what is known of a tensor ------------------------------------------------------------------------------------
+    def is_constant(self, name: str) -> bool:
+        """Whether the tensor is an initializer."""
+        return name in self._initializers
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """Values of an initializer, or None for a computed tensor (and for an operand left out, '')."""
+        tensor = self._initializers.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def shape(self, name: str) -> Shape | None:
+        """Sizes, symbols and unknowns of a tensor; None where not even the rank is known."""
+        return self.shapes.get(name)
+
+    def labels(self, name: str) -> np.ndarray:
+        """The tensor's label array, of the tensor's rank (rank 0 where it is unknown)."""
+        return self.atoms.find(self.arrays[name])
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        """Nodes that take the tensor as an input."""
+        return self._readers.get(name, [])
+
+    def source(self, node: onnx.NodeProto, name: str) -> np.ndarray:
+        """Labels of data that may be an initializer (a class token, a position table): then it makes its channels.
+
+        Which of its axes is the channel axis is not known here; every entry gets an atom, and ties decide.
+        """
+        if name not in self.arrays:
+            shape = self._initializers[name].dims
+            if int(np.prod(shape)) > LARGEST_SOURCE:
+                return self.stays(len(shape), f"the constant {name!r} is too large to follow")
+            self.arrays[name] = self.fresh(int(np.prod(shape))).reshape(shape)
+            self.followers.append(Follower(node.name, name, self.arrays[name], Role.PRODUCER))
+        return self.labels(name)
+
+    def operand(self, node: onnx.NodeProto, position: int, key: str) -> list[int] | None:
+        """Integers that newer operator sets take as input `position` and older ones as attribute `key`.
+
+        None when left out or computed at run time (`computed` tells which).
+        """
+        if position < len(node.input) and node.input[position]:
+            values = self.constant(node.input[position])
+            return None if values is None else [int(value) for value in values.ravel()]
+        values = attribute(node, key)
+        if values is None:
+            return None
+        return [int(value) for value in values] if isinstance(values, list | tuple | np.ndarray) else [int(values)]
+
+    def computed(self, node: onnx.NodeProto, position: int) -> bool:
+        """Whether the operand is there but known at run time only."""
+        given = position < len(node.input) and node.input[position]
+        return bool(given) and not self.is_constant(node.input[position])
+
+    # -- what a rule records ------------------------------------------------------------------------------------------
+    def write(self, name: str, labels: np.ndarray) -> None:
+        """Labels of an output; sizes must be 1 or the tensor's own."""
+        self.arrays[name] = labels
+
+    def fresh(self, count: int) -> np.ndarray:
+        """New atoms, as a vector."""
+        return self.atoms.fresh(count)
+
+    def stays(self, rank: int, reason: str) -> np.ndarray:
+        """Labels of a tensor none of whose positions may go."""
+        atom = self.atoms.fresh(1)
+        self.atoms.freeze(atom, reason)
+        return atom.reshape((1,) * rank)
+
+    def union(self, a: np.ndarray, b: np.ndarray) -> None:
+        """These go together, position by position (after broadcasting)."""
+        self.atoms.union(a, b)
+
+    def tie(self, labels: np.ndarray, axes: Iterable[int]) -> np.ndarray:
+        """Make labels equal along `axes`, and give the array with those axes of size 1."""
+        kept = [axis for axis in range(labels.ndim) if axis not in set(axes)]
+        first = collapse(labels, kept)
+        self.atoms.union(labels, first)
+        return self.atoms.find(first)
+
+    def freeze(self, labels: np.ndarray, reason: str) -> None:
+        """Nothing that carries these labels can go."""
+        self.atoms.freeze(labels, reason)
+
+    def pin(self, labels: np.ndarray, axes: Iterable[int], reason: str) -> np.ndarray:
+        """No position along `axes` may go: freeze the labels if they differ there. Gives the array without the axes."""
+        axes = set(axes)
+        kept = [axis for axis in range(labels.ndim) if axis not in axes]
+        if axes.intersection(varying(labels)):
+            self.freeze(labels, reason)
+            self.tie(labels, axes)
+        return self.atoms.find(collapse(labels, kept))
+
+    def blur(self, labels: np.ndarray) -> None:
+        """Removing any of these changes the others: not exact."""
+        self.atoms.blur(labels)
+
+    def produce(self, node: onnx.NodeProto, tensor: str, axis: int, labels: np.ndarray) -> None:
+        self._use(node, tensor, axis, labels, Role.PRODUCER)
+
+    def consume(self, node: onnx.NodeProto, tensor: str, axis: int, labels: np.ndarray) -> None:
+        self._use(node, tensor, axis, labels, Role.CONSUMER)
+
+    def follow(self, node: onnx.NodeProto, tensor: str, axis: int, labels: np.ndarray) -> None:
+        self._use(node, tensor, axis, labels, Role.FOLLOWER)
+
+    def _use(self, node: onnx.NodeProto, tensor: str, axis: int, labels: np.ndarray, role: Role) -> None:
+        if self.is_constant(tensor):
+            self.uses.append(Use(node.name, tensor, axis, labels.ravel(), role))
+        else:
+            self.freeze(labels, f"the weight {tensor!r} of {node.op_type} {node.name!r} is computed at run time")
+
+    def follow_elementwise(self, node: onnx.NodeProto, tensor: str, labels: np.ndarray) -> None:
+        """A constant that is combined elementwise with data of these labels (aligned to the constant's rank)."""
+        self.followers.append(Follower(node.name, tensor, labels))
