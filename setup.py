@@ -1,7 +1,7 @@
 """Install the four rooms (and the error tree they share) under one import name, `ortrim`.
 
-The top-level folders keep short names, and bare `graph` or `models` would collide with half the projects that could use
-the library; so `ortrim` is a namespace package (no `ortrim/__init__.py`) mapped onto them here.
+The top-level folders keep short names, and bare `graph` or `models` would collide with half the projects that could
+use the library; so `ortrim` is a namespace package (no `ortrim/__init__.py`) mapped onto them here.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 ROOMS = ("compressor", "errors", "graph", "models", "runtime")
-# onnxruntime-gpu has builds for Linux and Windows on x86-64 only (markers know no "not", so both halves are spelled out).
+# onnxruntime-gpu has builds for Linux and Windows on x86-64 only (markers know no "not": both halves are spelled out).
 HAS_GPU_BUILD = "platform_machine in 'x86_64 AMD64' and sys_platform in 'linux win32'"
 LACKS_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform not in 'linux win32'"
 

@@ -1,12 +1,15 @@
 """ONNX in, ONNX out: which channels live and die together, and taking them out.
 
 `load` gives a model in the form that the rest works on; `analyze` groups its coupled channels; `slim` removes units of
-groups; `verify` checks a slim model against the original; `rule` teaches the analysis an operator; `save` writes a file.
+groups; `verify` checks a slim model against the original; `finish` makes it fit to be written; `macs` and `parameters`
+say how large it is; `rule` teaches the analysis an operator.
 """
 
 from .analysis import analyze
+from .cost import macs, node_macs, parameters
+from .finish import finish
 from .group import ChannelAnalysis, ChannelGroup, Frozen, Role, Slice, Slot
-from .load import load
+from .load import ensure_loaded, load, read
 from .rules import rule
 from .slim import Removal, slim
 from .verify import verify
@@ -20,7 +23,13 @@ __all__ = [
     "Slice",
     "Slot",
     "analyze",
+    "ensure_loaded",
+    "finish",
     "load",
+    "macs",
+    "node_macs",
+    "parameters",
+    "read",
     "rule",
     "slim",
     "verify",

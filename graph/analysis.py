@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -75,8 +76,8 @@ def _resolve(walk: Walk) -> None:
     Where labels differ along several axes (a channel axis reshaped into two), the axis with the most units is kept and
     the others are tied. Ties spread to other tensors, hence the loop; each turn leaves fewer units.
     """
-    many = [labels for labels in (*walk.arrays.values(), *(f.labels for f in walk.followers))]
-    many = [labels for labels in many if sum(size > 1 for size in labels.shape) > 1]
+    every = (*walk.arrays.values(), *(follower.labels for follower in walk.followers))
+    many = [labels for labels in every if sum(size > 1 for size in labels.shape) > 1]
     changed = True
     while changed:
         changed = False
@@ -96,71 +97,79 @@ def _uses(walk: Walk) -> list[Use]:
     uses = list(walk.uses)
     for follower in walk.followers:
         labels = walk.atoms.find(follower.labels)
-        for axis in varying(labels):
-            uses.append(Use(follower.node, follower.tensor, axis, collapse(labels, [axis]).ravel(), follower.role))
+        uses += [
+            Use(follower.node, follower.tensor, axis, collapse(labels, [axis]).ravel(), follower.role)
+            for axis in varying(labels)
+        ]
     once = {(use.tensor, use.axis): use for use in reversed(uses)}
     return sorted(once.values(), key=lambda use: order[use.node])
+
+
+Positions = dict[int, tuple[int, ...]]
+"""Representative -> the entries of one initializer's axis that carry it."""
+
+
+def _positions(walk: Walk, use: Use) -> Positions:
+    labels = walk.atoms.find(use.labels)
+    order = np.argsort(labels, kind="stable")
+    roots, starts = np.unique(labels[order], return_index=True)
+    entries = (tuple(part.tolist()) for part in np.split(order, starts[1:]))
+    return dict(zip(roots.tolist(), entries, strict=True))
+
+
+def _members(places: Sequence[Positions], frozen: Container[int]) -> list[tuple[list[int], list[int]]]:
+    """Units by the slots they sit in (and how often): pairs (numbers of the uses, representatives), in graph order."""
+    signatures: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, positions in enumerate(places):
+        for root, entries in positions.items():
+            if root not in frozen:
+                signatures[root].append((number, len(entries)))
+    members: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+    for root, signature in signatures.items():
+        members[tuple(signature)].append(root)
+    ordered = sorted(members.items(), key=lambda item: (item[0][0][0], min(item[1])))
+    return [
+        ([number for number, _ in signature], sorted(roots, key=lambda root: places[signature[0][0]][root]))
+        for signature, roots in ordered
+    ]
 
 
 def _groups(walk: Walk) -> ChannelAnalysis:
     uses = _uses(walk)
     frozen, inexact = walk.atoms.frozen(), walk.atoms.inexact()
-    # Units with the same slots (and as many entries in each) make a group.
-    slots: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    positions: list[dict[int, tuple[int, ...]]] = []
-    for number, use in enumerate(uses):
-        labels = walk.atoms.find(use.labels)
-        order = np.argsort(labels, kind="stable")
-        roots, starts = np.unique(labels[order], return_index=True)
-        places = dict(zip(roots.tolist(), (tuple(p.tolist()) for p in np.split(order, starts[1:])), strict=True))
-        positions.append(places)
-        for root, entries in places.items():
-            if root not in frozen:
-                slots[root].append((number, len(entries)))
-    members: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
-    for root, signature in slots.items():
-        members[tuple(signature)].append(root)
-
+    branches = Branches(walk, uses)
+    places = [_positions(walk, use) for use in uses]
     number_of = np.full(len(walk.atoms) + 1, -1, dtype=np.int64)
     groups: list[ChannelGroup] = []
     offsets: dict[str, int] = {}
-    names: dict[str, int] = defaultdict(int)
-    total = 0
-    branches = Branches(walk, uses)
-    for signature, roots in sorted(members.items(), key=lambda item: min(item[0])):
-        first_use = uses[signature[0][0]]
-        roots.sort(key=lambda root: positions[signature[0][0]][root])
-        made_by = next((uses[n].node for n, _ in signature if uses[n].role is Role.PRODUCER), first_use.node)
-        can_go = branches.removable(roots)
-        if len(roots) < 2 and not can_go:
+    taken: Counter[str] = Counter()
+    for numbers, roots in _members(places, frozen):
+        removable = branches.removable(roots)
+        if len(roots) == 1 and not removable:
             continue
-        names[made_by] += 1
-        name = made_by if names[made_by] == 1 else f"{made_by}#{names[made_by]}"
-        group = ChannelGroup(
-            name=name,
-            size=len(roots),
-            exact=not inexact.intersection(roots),
-            removable=can_go,
-            slots=tuple(
-                Slot(use.tensor, use.axis, tuple(positions[n][root] for root in roots), use.role, use.node)
-                for n, use in ((n, uses[n]) for n, _ in signature)
-            ),
-        )
-        number_of[roots] = np.arange(total, total + len(roots))
-        offsets[name] = total
-        total += len(roots)
-        groups.append(group)
-    numbers = {name: number_of[walk.atoms.find(array)] for name, array in walk.arrays.items()}
-    labels = {name: collapse(array, varying(array)) for name, array in numbers.items()}
-    return ChannelAnalysis(tuple(groups), _frozen(walk, uses, frozen), labels, offsets)
+        slots = [
+            Slot(uses[n].tensor, uses[n].axis, tuple(places[n][r] for r in roots), uses[n].role, uses[n].node)
+            for n in numbers
+        ]
+        maker = next((slot.node for slot in slots if slot.role is Role.PRODUCER), slots[0].node)
+        taken[maker] += 1
+        name = maker if taken[maker] == 1 else f"{maker}#{taken[maker]}"
+        offsets[name] = sum(group.size for group in groups)
+        number_of[roots] = offsets[name] + np.arange(len(roots))
+        groups.append(ChannelGroup(name, len(roots), inexact.isdisjoint(roots), removable, tuple(slots)))
+    numbered = {name: number_of[walk.atoms.find(array)] for name, array in walk.arrays.items()}
+    labels = {name: collapse(array, varying(array)) for name, array in numbered.items()}
+    return ChannelAnalysis(tuple(groups), _frozen(walk, uses, frozen, number_of), labels, offsets)
 
 
-def _frozen(walk: Walk, uses: list[Use], reasons: dict[int, str]) -> tuple[Frozen, ...]:
+def _frozen(walk: Walk, uses: Sequence[Use], reasons: Mapping[int, str], number_of: np.ndarray) -> tuple[Frozen, ...]:
     """Layers that make channels which stay, each with the first reason."""
     found: dict[str, str] = {}
     for use in uses:
-        if use.role is Role.PRODUCER and use.node not in found:
-            root = next((root for root in walk.atoms.find(use.labels).tolist() if root in reasons), None)
-            if root is not None:
-                found[use.node] = reasons[root]
+        if use.role is not Role.PRODUCER or use.node in found:
+            continue
+        roots = walk.atoms.find(use.labels)
+        if (number_of[roots] < 0).any():
+            stay = (reasons[root] for root in roots.tolist() if root in reasons)
+            found[use.node] = next(stay, "its channels are tied to each other: they can only go together")
     return tuple(Frozen(layer, reason) for layer, reason in found.items())

@@ -1,7 +1,7 @@
 """Whole branches: when every unit of a group goes, what read it is left with a constant.
 
-A convolution without inputs gives its bias everywhere (zero padding adds nothing), so a residual branch collapses to one
-number a channel. `Branches` says which groups allow that; `collapse_consumers` does it in a slim model.
+A convolution without inputs gives its bias everywhere (zero padding adds nothing), so a residual branch collapses to
+one number a channel. `Branches` says which groups allow that; `collapse_consumers` does it in a slim model.
 """
 
 from __future__ import annotations

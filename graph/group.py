@@ -86,7 +86,7 @@ class ChannelGroup:
             PlanError: a unit that is not in `range(size)`, or all of them where the group must keep one.
         """
         wanted = sorted({int(unit) for unit in units})
-        if wanted and not (0 <= wanted[0] and wanted[-1] < self.size):
+        if wanted and not (wanted[0] >= 0 and wanted[-1] < self.size):
             raise PlanError(f"group {self.name!r} has units 0..{self.size - 1}, got {wanted[0]}..{wanted[-1]}")
         if len(wanted) == self.size and not self.removable:
             raise PlanError(f"group {self.name!r} must keep at least one of its {self.size} units")

@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import checker, inliner, shape_inference
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from ..errors import ModelError
 from .fold import fold_shape_operands
-from .protos import captured, opset
+from .protos import captured, copy_without_weights, opset
 
 __all__ = ["ensure_loaded", "load", "normalize", "read"]
 
 OLDEST_OPSET = 7  # before it, broadcasting and BatchNormalization meant something else
 _ROUNDS = 4  # folding a shape can make the next shape known; real graphs settle after one or two
 _KEPT = {"DequantizeLinear", "QuantizeLinear"}  # folding these would undo a quantization
+_LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 _PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
 
 
@@ -146,6 +148,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constant folding and removal of dead nodes by onnx-graphsurgeon, with the model's own header kept."""
+    onnxruntime.set_default_logger_severity(3)  # graphsurgeon folds with it; its warnings are not the user's concern
     with G_LOGGER.suppress():  # it prints on standard output
         graph = gs.import_onnx(model)
         graph.fold_constants(should_exclude_node=lambda node: node.op in _KEPT)
@@ -166,27 +169,15 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     """Shapes inferred anew; what the file claims of inner tensors is not trusted."""
     del model.graph.value_info[:]
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > 65536]
-    if sum(tensor.ByteSize() for tensor in large) > 2**24:
-        _hollow(bare)
-    inferred = shape_inference.infer_shapes(bare, data_prop=True)
-    model.graph.value_info.extend(inferred.graph.value_info)
-    return model
-
-
-def _hollow(model: onnx.ModelProto) -> None:
-    """Large weights become inputs of the same type: inference needs their shapes only, and protobuf has a 2 GB limit."""
-    small = []
+    # Large weights become inputs of the same type: inference needs their shapes only, and protobuf has a 2 GB limit.
+    bare = copy_without_weights(model)
     for tensor in model.graph.initializer:
-        if tensor.ByteSize() > 65536:
-            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        if tensor.ByteSize() > _LARGE:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
-            small.append(tensor)
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+            bare.graph.initializer.append(tensor)
+    model.graph.value_info.extend(shape_inference.infer_shapes(bare, data_prop=True).graph.value_info)
+    return model
 
 
 def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.TensorProto]]:

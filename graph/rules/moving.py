@@ -70,10 +70,13 @@ def _picked(size: int, start: int, end: int, step: int) -> range:
 
 def fix_slice(edit: Edit, node: onnx.NodeProto) -> None:
     """Bounds count kept positions; picks that are no longer evenly spaced become a Gather."""
-    rank = len(edit.shape(node.input[0]))
-    bounds = _bounds(edit, node, rank)
-    for axis in [axis for axis in (bounds or {}) if edit.touched(node.input[0], axis)]:
-        wanted = edit.renumber(node.input[0], axis, _picked(edit.shape(node.input[0])[axis], *bounds[axis]))
+    source, shape = node.input[0], edit.shape(node.input[0])
+    bounds = _bounds(edit, node, len(shape))
+    cut = [axis for axis in bounds or {} if edit.touched(source, axis)]
+    if not cut:
+        return
+    for axis in cut:
+        wanted = edit.renumber(source, axis, _picked(shape[axis], *bounds[axis]))
         steps = set(np.diff(wanted).tolist())
         if len(steps) > 1:
             edit.gather_before(node, axis, wanted)
@@ -82,8 +85,6 @@ def fix_slice(edit: Edit, node: onnx.NodeProto) -> None:
         step = steps.pop() if steps else 1
         start, end = int(wanted[0]), int(wanted[-1]) + (1 if step > 0 else -1)
         bounds[axis] = (start, end if end >= 0 else np.iinfo(np.int32).min, step)
-    if not any(edit.touched(node.input[0], axis) for axis in range(rank)):
-        return
     columns = list(zip(*bounds.values(), strict=True)) or [(0,), (np.iinfo(np.int32).max,), (1,)]
     for position, (key, values) in enumerate(
         zip(("starts", "ends", "axes", "steps"), (*columns[:2], tuple(bounds) or (0,), columns[2]), strict=True),

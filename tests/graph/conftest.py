@@ -1,0 +1,107 @@
+"""A small builder of ONNX graphs, and the oracle that every graph must pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper, shape_inference
+from ortrim.graph import analyze, load, slim, verify
+
+
+class Net:
+    """Builds a graph node by node; weights, biases and scales are never zero, or mistakes would hide."""
+
+    def __init__(self, shape=(2, 3, 8, 8), *, opset=17, seed=0, dtype=np.float32):
+        self.rng = np.random.default_rng(seed)
+        self.opset = opset
+        self.dtype = np.dtype(dtype)
+        self.nodes, self.weights = [], []
+        self.inputs = [helper.make_tensor_value_info("x", self._type(), shape)]
+        self.channels = {"x": shape[1] if len(shape) > 1 else None}
+
+    def _type(self):
+        return helper.np_dtype_to_tensor_dtype(self.dtype)
+
+    def weight(self, *shape, low=0.3, high=1.0):
+        """An initializer with entries of random sign, bounded away from zero."""
+        values = self.rng.uniform(low, high, shape) * self.rng.choice([-1, 1], shape)
+        return self.constant(values.astype(self.dtype))
+
+    def constant(self, values, dtype=None):
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def integers(self, *values):
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def op(self, kind, *inputs, outputs=1, channels=None, **attributes):
+        """Add a node; gives the name of its output (or a list of names)."""
+        names = [f"t{len(self.nodes)}_{n}" for n in range(outputs)]
+        domain = attributes.pop("domain", "")
+        self.nodes.append(
+            helper.make_node(kind, inputs, names, f"{kind}_{len(self.nodes)}", domain=domain, **attributes)
+        )
+        for name in names:
+            self.channels[name] = channels if channels is not None else self.channels.get(inputs[0])
+        return names[0] if outputs == 1 else names
+
+    def conv(self, x, outputs, *, k=3, group=1, stride=1, bias=True):
+        inputs = self.channels[x]
+        operands = [x, self.weight(outputs, inputs // group, k, k)] + ([self.weight(outputs)] if bias else [])
+        pads, strides = [k // 2] * 4, [stride] * 2
+        return self.op(
+            "Conv", *operands, channels=outputs, kernel_shape=[k, k], pads=pads, strides=strides, group=group
+        )
+
+    def bn(self, x):
+        c = self.channels[x]
+        positive = self.constant(self.rng.uniform(0.5, 1.5, c).astype(self.dtype))
+        return self.op("BatchNormalization", x, self.weight(c), self.weight(c), self.weight(c), positive)
+
+    def relu(self, x):
+        return self.op("Relu", x)
+
+    def head(self, x, classes=5):
+        """Global pool, flatten, classifier."""
+        pooled = self.op("Flatten", self.op("GlobalAveragePool", x))
+        return self.op("Gemm", pooled, self.weight(classes, self.channels[x]), self.weight(classes), transB=1)
+
+    def model(self, *outputs):
+        values = [helper.make_empty_tensor_value_info(n) for n in outputs]
+        graph = helper.make_graph(self.nodes, "net", self.inputs, values, self.weights)
+        opsets = [helper.make_opsetid("", self.opset)]
+        opsets += [helper.make_opsetid(d, 1) for d in sorted({n.domain for n in self.nodes} - {""})]
+        return shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+
+
+@pytest.fixture
+def net():
+    """The builder: `net(shape, opset=..., seed=...)`."""
+    return Net
+
+
+def check_oracle(model, seeds=(0,), each=True):
+    """Every group alone (half its units, and all where it is removable) and all together, against the original."""
+    model = load(model)
+    before = model.SerializeToString()
+    analysis = analyze(model)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        half = {g.name: rng.permutation(g.size)[: g.size // 2].tolist() for g in analysis.groups if g.size > 1}
+        removals = [half] + ([{name: units} for name, units in half.items()] if each else [])
+        whole = [{g.name: range(g.size)} for g in analysis.groups if g.removable]
+        removals += whole + ([{**half, **removal} for removal in whole] if each else [])
+        for removal in removals:
+            small = slim(model, removal, analysis=analysis)
+            verify(model, small, removal, analysis=analysis, seed=seed)
+            onnx.checker.check_model(small, full_check=True)
+    assert model.SerializeToString() == before, "slim or verify changed its argument"
+    return analysis
+
+
+@pytest.fixture
+def oracle():
+    """`oracle(model) -> analysis`, after checking every removal against the original."""
+    return check_oracle
