@@ -49,6 +49,7 @@ setup(
         "rich>=13",
         "jinja2>=3.1",
         "pillow>=10",
+        "filelock>=3.13",
     ],
     extras_require={"dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"]},
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from .group import Role
 from .labels import Atoms, collapse, varying
@@ -15,6 +15,7 @@ from .protos import Shape, attribute, opset, tensor_shapes
 
 __all__ = ["Follower", "Use", "Walk"]
 
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 LARGEST_SOURCE = 2**20
 """Entries of a constant that is followed entry by entry; larger ones (tables) have no labels."""
 
@@ -78,8 +79,9 @@ class Walk:
         return self.shapes.get(name)
 
     def labels(self, name: str) -> np.ndarray:
-        """The tensor's label array, of the tensor's rank (rank 0 where it is unknown)."""
-        return self.atoms.find(self.arrays[name])
+        """The tensor's label array, of the tensor's rank (rank 0 where it is unknown), size 1 where labels agree."""
+        labels = self.atoms.find(self.arrays[name])
+        return collapse(labels, varying(labels))
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
         """Nodes that take the tensor as an input."""
@@ -91,9 +93,10 @@ class Walk:
         Which of its axes is the channel axis is not known here; every entry gets an atom, and ties decide.
         """
         if name not in self.arrays:
-            shape = self._initializers[name].dims
-            if int(np.prod(shape)) > LARGEST_SOURCE:
-                return self.stays(len(shape), f"the constant {name!r} is too large to follow")
+            tensor = self._initializers[name]
+            shape = tensor.dims
+            if tensor.data_type not in FLOATS or int(np.prod(shape)) > LARGEST_SOURCE:  # counts, or a table
+                return self.stays(len(shape), f"the constant {name!r} holds no channels that can be followed")
             self.arrays[name] = self.fresh(int(np.prod(shape))).reshape(shape)
             self.followers.append(Follower(node.name, name, self.arrays[name], Role.PRODUCER))
         return self.labels(name)

@@ -14,12 +14,11 @@ CHANNEL = 1
 """Axis of the channels in the data, whatever its rank."""
 
 
-def _input(walk: Walk, node: onnx.NodeProto) -> np.ndarray:
-    """Label of every input channel, as a vector."""
-    labels, size = walk.labels(node.input[0]), walk.shape(node.input[0])[CHANNEL]
+def _input(walk: Walk, node: onnx.NodeProto, size: int) -> np.ndarray:
+    """Label of every input channel, as a vector of `size` (which the weight tells where shape inference could not)."""
+    labels = walk.labels(node.input[0])
     reason = f"{node.op_type} {node.name!r} slides over an axis that carries channels"
-    vector = walk.pin(labels, set(range(labels.ndim)) - {CHANNEL}, reason).ravel()
-    return np.broadcast_to(vector, (size,)) if isinstance(size, int) else vector
+    return np.broadcast_to(walk.pin(labels, set(range(labels.ndim)) - {CHANNEL}, reason).ravel(), (size,))
 
 
 def _write(walk: Walk, node: onnx.NodeProto, channels: np.ndarray) -> None:
@@ -27,11 +26,11 @@ def _write(walk: Walk, node: onnx.NodeProto, channels: np.ndarray) -> None:
     walk.write(node.output[0], channels.reshape((1, -1) + (1,) * (rank - 2)))
 
 
-def _no_weight(walk: Walk, node: onnx.NodeProto, channels: np.ndarray) -> None:
+def _no_weight(walk: Walk, node: onnx.NodeProto) -> None:
     reason = f"the weight {node.input[1]!r} of {node.op_type} {node.name!r} is computed at run time"
-    walk.freeze(channels, reason)
-    if not walk.is_constant(node.input[1]):
-        walk.freeze(walk.labels(node.input[1]), reason)
+    for name in node.input[:2]:
+        if not walk.is_constant(name):
+            walk.freeze(walk.labels(name), reason)
     walk.write(node.output[0], walk.stays(len(walk.shape(node.output[0])), reason))
 
 
@@ -58,12 +57,12 @@ def fix_group(edit: Edit, node: onnx.NodeProto) -> None:
 @rule("Conv", fix=fix_group)
 def conv(walk: Walk, node: onnx.NodeProto) -> None:
     """Weight (outputs, inputs / groups, *kernel)."""
-    channels, weight = _input(walk, node), node.input[1]
-    if not walk.is_constant(weight):
-        _no_weight(walk, node, channels)
+    weight, groups = node.input[1], attribute(node, "group", 1)
+    if not walk.is_constant(weight) or walk.is_constant(node.input[0]):
+        _no_weight(walk, node)
         return
     outputs, per_group = walk.shape(weight)[:2]
-    groups = attribute(node, "group", 1)
+    channels = _input(walk, node, groups * per_group)
     if (
         groups > 1 and per_group == 1 and groups == len(channels)
     ):  # depthwise; one input channel alone is an ordinary conv
@@ -82,12 +81,12 @@ def conv(walk: Walk, node: onnx.NodeProto) -> None:
 @rule("ConvTranspose", fix=fix_group)
 def conv_transpose(walk: Walk, node: onnx.NodeProto) -> None:
     """Weight (inputs, outputs / groups, *kernel)."""
-    channels, weight = _input(walk, node), node.input[1]
-    if not walk.is_constant(weight):
-        _no_weight(walk, node, channels)
+    weight, groups = node.input[1], attribute(node, "group", 1)
+    if not walk.is_constant(weight) or walk.is_constant(node.input[0]):
+        _no_weight(walk, node)
         return
     inputs, per_group = walk.shape(weight)[:2]
-    groups = attribute(node, "group", 1)
+    channels = _input(walk, node, inputs)
     if groups > 1 and groups == inputs:  # depthwise
         made = np.repeat(channels, per_group)
         walk.follow(node, weight, 0, channels)

@@ -22,6 +22,8 @@ def transpose(walk: Walk, node: onnx.NodeProto) -> None:
 def fix_expand(edit: Edit, node: onnx.NodeProto) -> None:
     """Entries of the target shape on axes that lost positions."""
     target = edit.operand(node, 1, "shape")
+    if target is None:  # computed at run time: nothing was removed here
+        return
     first = len(edit.shape(node.output[0])) - len(target)
     for axis in range(len(target)):
         if target[axis] != 1 and edit.touched(node.output[0], first + axis):
@@ -179,6 +181,8 @@ def fix_pad(edit: Edit, node: onnx.NodeProto) -> None:
     """As many zero channels are added as are still wanted."""
     rank = len(edit.shape(node.input[0]))
     pads = _paddings(edit, node, rank)
+    if pads is None:  # computed at run time: nothing was removed here
+        return
     for axis, (before, _after) in pads.items():
         kept = edit.kept(node.output[0], axis)
         if kept is not None:

@@ -27,6 +27,8 @@ def fix_sizes(edit: Edit, node: onnx.NodeProto) -> None:
     if len(node.input) < 4 or not node.input[3]:
         return
     sizes = edit.operand(node, 3, "sizes")
+    if sizes is None:  # computed at run time: nothing was removed here
+        return
     axes = edit.operand(node, 99, "axes") or list(range(len(sizes)))
     rank = len(edit.shape(node.input[0]))
     for place, axis in enumerate(axes):

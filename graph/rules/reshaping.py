@@ -111,6 +111,8 @@ def reshape_labels(walk: Walk, labels: np.ndarray, source: Shape, target: Shape,
 def fix_target(edit: Edit, node: onnx.NodeProto) -> None:
     """Entries of the target shape on axes that lost positions."""
     target = edit.operand(node, 1, "shape")
+    if target is None:  # computed at run time: nothing was removed here
+        return
     for axis in range(len(target)):
         if target[axis] > 0 and edit.touched(node.output[0], axis):
             target[axis] = edit.count(node.output[0], axis)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper, shape_inference
+
 from ortrim.graph import analyze, load, slim, verify
 
 

@@ -1,0 +1,81 @@
+"""Disjoint, seeded splits: calibration images are never reward images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import DataError, InputError
+from .dataset import Dataset
+
+__all__ = ["Split", "split", "spread_order"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two parts of a dataset that share no sample."""
+
+    calibration: Dataset
+    """For second moments and ranges; without labels."""
+    reward: Dataset
+    """For the score that the search maximises."""
+    note: str = ""
+    """A line for the user when there were fewer samples than asked for."""
+
+
+def spread_order(samples: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
+    """A random order of all samples in which every prefix holds each class in about its share of the whole.
+
+    The i-th of the n samples of a class (in random order) gets the key (i + u) / n with u uniform in [0, 1[; sorting by
+    the keys spreads each class evenly. Without labels it is a plain permutation.
+
+    Returns:
+        int64 (samples,)
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(samples)
+    if labels is None:
+        return order
+    keys = np.empty(samples)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        keys[members] = (np.arange(len(members)) + generator.random(len(members))) / len(members)
+    return np.argsort(keys, kind="stable")
+
+
+def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0) -> Split:
+    """`calibration` and `reward` samples that do not overlap, stratified when there are labels.
+
+    While there are enough, the reward samples depend on `seed` and `reward` only, so that scores stay comparable when
+    `calibration` changes. With fewer samples than asked for, a part that wants less than half of them gets what it
+    wants and the other the rest; otherwise each gets half.
+
+    Raises:
+        InputError: a part of less than one sample is asked for.
+        DataError: fewer than two samples.
+    """
+    if calibration < 1:
+        raise InputError(f"--calibration {calibration}: at least one image is needed")
+    if reward < 1:
+        raise InputError(f"{reward} reward images: at least one is needed")
+    have = len(dataset)
+    if have < 2:
+        raise DataError(
+            f"{dataset.source} holds {have} image(s): at least 2 are needed, one to calibrate and one to score"
+        )
+    note = ""
+    wanted = calibration + reward
+    if have < wanted:
+        calibration = min(calibration, max(have // 2, have - reward))
+        reward = min(reward, have - calibration)
+        note = (
+            f"{dataset.source} holds {have} images where {wanted} were wanted: "
+            f"{calibration} calibrate, {reward} others score"
+        )
+    order = spread_order(have, dataset.labels, seed)
+    return Split(
+        dataset.subset(np.sort(order[reward : reward + calibration])).unlabelled(),
+        dataset.subset(np.sort(order[:reward])),
+        note,
+    )

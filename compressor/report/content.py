@@ -1,0 +1,209 @@
+"""What a report says: plain facts about one run, so that reports can be made without the code that searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from ...runtime import Ratio
+
+__all__ = [
+    "ClassFacts",
+    "DeviceFacts",
+    "FrozenFacts",
+    "GroupFacts",
+    "LatencyFacts",
+    "ModelFacts",
+    "ReportData",
+    "ScoreFacts",
+    "SearchFacts",
+    "StageFacts",
+    "TargetFacts",
+    "TrialFacts",
+]
+
+_MOST_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The original or the slim model."""
+
+    path: str
+    sha256: str
+    parameters: int
+    macs: int
+    """Multiply-accumulates of one sample."""
+    bytes: int
+    """Size of the file."""
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """Where latency was measured."""
+
+    spec: str
+    provider: str
+    onnxruntime: str
+    cpu: str
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """What was asked for."""
+
+    ratio: float
+    milliseconds: float | None = None
+    """The target as given, when it was given in milliseconds."""
+
+
+@dataclass(frozen=True)
+class LatencyFacts:
+    """The final measurement: original and slim model interleaved."""
+
+    baseline_ms: float
+    slim_ms: float
+    ratio: float
+    low: float
+    high: float
+    """The interval of the ratio."""
+    confidence: float = 0.95
+    """Probability that low..high covers the ratio."""
+    baseline_low_ms: float | None = None
+    baseline_high_ms: float | None = None
+    slim_low_ms: float | None = None
+    slim_high_ms: float | None = None
+    clock: str = ""
+    """`wall`, or `thread-cpu` for the CPU time of the calling thread."""
+    drifted: bool = False
+    """Whether the baseline changed its speed during the run."""
+    baseline_samples_ms: tuple[float, ...] = field(default=(), repr=False)
+    slim_samples_ms: tuple[float, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_ratio(cls, ratio: Ratio) -> Self:
+        """The facts of a measured ratio, with at most 2,000 samples of each model, evenly chosen."""
+        before, after = ratio.baseline, ratio.candidate
+        return cls(
+            before.median_ms,
+            after.median_ms,
+            ratio.value,
+            ratio.low,
+            ratio.high,
+            ratio.confidence,
+            before.low_ms,
+            before.high_ms,
+            after.low_ms,
+            after.high_ms,
+            before.clock,
+            ratio.drifted,
+            _thinned(before.samples_ms),
+            _thinned(after.samples_ms),
+        )
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """The score of both models on the same images."""
+
+    kind: str
+    """`accuracy` or `agreement`."""
+    baseline: float
+    slim: float
+    images: int
+    detail: str = "top-1"
+    """What was compared (see `compressor.score`)."""
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """How the plan was found."""
+
+    agent: str
+    episodes: int
+    seconds: float
+    best_episode: int | None
+    """The trial that won; None when none met the target."""
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """One group of coupled channels, before and after."""
+
+    name: str
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """One candidate."""
+
+    episode: int
+    score: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """One step of the job, with the score after it where it has one."""
+
+    name: str
+    seconds: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """Score on the images of one class."""
+
+    name: str
+    images: int
+    baseline: float
+    slim: float
+
+
+@dataclass(frozen=True)
+class FrozenFacts:
+    """A layer that was left alone."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that `report.json` holds and `report.html` shows."""
+
+    ortrim: str
+    """Release that made the run."""
+    created: str
+    """Date and time, as people write it."""
+    model: ModelFacts
+    slim: ModelFacts
+    device: DeviceFacts
+    target: TargetFacts
+    latency: LatencyFacts
+    score: ScoreFacts
+    search: SearchFacts
+    groups: tuple[GroupFacts, ...]
+    """In graph order."""
+    trials: tuple[TrialFacts, ...] = ()
+    stages: tuple[StageFacts, ...] = ()
+    classes: tuple[ClassFacts, ...] = ()
+    frozen: tuple[FrozenFacts, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """Lines that a reader should know: few images, drifting latency, odd data."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the slim model was measured at or below the target."""
+        return self.latency.ratio <= self.target.ratio
+
+
+def _thinned(samples: tuple[float, ...]) -> tuple[float, ...]:
+    step = -(-len(samples) // _MOST_SAMPLES) or 1
+    return tuple(float(f"{sample:.5g}") for sample in samples[::step])

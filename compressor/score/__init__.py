@@ -1,0 +1,6 @@
+"""How good a candidate is: accuracy with labels, agreement with the original without them, always in [0, 1]."""
+
+from .measures import ClassScore, Score
+from .scorer import Evaluation, Scorer, evaluate
+
+__all__ = ["ClassScore", "Evaluation", "Score", "Scorer", "evaluate"]
