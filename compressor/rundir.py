@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -111,6 +111,14 @@ class RunDirectory:
         if name not in _OWN:
             raise OutputError(f"{name} is not a file of a run directory ({', '.join(_OWN)})")
         return write_whole(self.path / name, content)
+
+    def discard(self) -> None:
+        """Remove what this run wrote, and the directory if nothing else is in it: nothing came of the run."""
+        self.close()
+        for entry in (*_own_files(self.path), self.path / _LOCK):
+            entry.unlink(missing_ok=True)
+        with suppress(OSError):  # something of somebody else's is in it
+            self.path.rmdir()
 
     def close(self) -> None:
         """Let others use the directory; the log ends here."""

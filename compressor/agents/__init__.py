@@ -1,0 +1,12 @@
+"""Agents: one file an algorithm. `base` has the contract (`ask`, `tell`), `registry` the names.
+
+>>> agent = create("ddpg", space, episodes=200, seed=0)
+>>> for _ in range(200):
+...     plan = agent.ask()
+...     agent.tell(plan, evaluate(plan))
+"""
+
+from .base import Agent, BudgetAgent, replay
+from .registry import create, names, register
+
+__all__ = ["Agent", "BudgetAgent", "create", "names", "register", "replay"]

@@ -1,0 +1,89 @@
+"""One candidate: from a plan to its outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx
+
+from ..graph import ChannelAnalysis, slim
+from .agents import Agent
+from .importance import Ranking
+from .meter import Meter
+from .progress import SearchProgress
+from .refit import Refitter
+from .reward import better
+from .score import Scorer
+from .space import Outcome, Widths
+from .trials import Trial, Trials
+
+__all__ = ["Evaluator", "search"]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Slims, corrects, scores and measures candidates of one model."""
+
+    model: onnx.ModelProto
+    analysis: ChannelAnalysis
+    ranking: Ranking
+    refitter: Refitter
+    scorer: Scorer
+    meter: Meter
+    trials: Trials
+
+    def build(self, plan: Widths) -> onnx.ModelProto:
+        """The slim net of a plan, its consumers refitted."""
+        removal = self.ranking.removal(plan)
+        return slim(self.refitter(removal), removal, analysis=self.analysis)
+
+    def evaluate(self, plan: Widths) -> Trial:
+        """Build, measure and score a plan; on disk when this returns."""
+        started = time.perf_counter()
+        candidate = self.build(plan)
+        latency = self.meter.quick(plan, candidate)
+        score = self.scorer.score(candidate).for_search
+        outcome = Outcome(score, latency.ratio, time.perf_counter() - started)
+        return self.trials.add(
+            plan,
+            outcome,
+            low=latency.low,
+            high=latency.high,
+            baseline_ms=latency.baseline_ms,
+            candidate_ms=latency.candidate_ms,
+        )
+
+
+def search(
+    agent: Agent, evaluator: Evaluator, episodes: int, target: float, before: Iterable[Trial], progress: SearchProgress
+) -> bool:
+    """Ask, evaluate and tell until `episodes` trials are on record, or the agent has nothing new.
+
+    Args:
+        before: trials of the run that is resumed, which the agent has learned from already.
+
+    Returns:
+        False when Ctrl-C ended it early; every trial that ended counts.
+    """
+    best: Trial | None = None
+    done = 0
+    for trial in before:
+        done += 1
+        best = trial if better(trial.outcome, best.outcome if best else None, target) else best
+    with progress:
+        try:
+            while done < episodes and not agent.exhausted:
+                plan = agent.ask()
+                if agent.exhausted and done:
+                    break
+                trial = evaluator.evaluate(plan)
+                agent.tell(plan, trial.outcome)
+                done += 1
+                best = trial if better(trial.outcome, best.outcome if best else None, target) else best
+                met = best is not None and best.ratio <= target
+                progress.update(done, best.score if met and best else None, best.ratio if met and best else None)
+        except KeyboardInterrupt:
+            return False
+    return True

@@ -1,0 +1,124 @@
+"""What the report and the header of the slim file say of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx
+
+from .. import graph
+from ..runtime import Ratio
+from .evaluation import Evaluator
+from .files import sha256
+from .finalists import Winner
+from .job import Job
+from .report import (
+    ClassFacts,
+    FrozenFacts,
+    GroupFacts,
+    LatencyFacts,
+    ModelFacts,
+    ReportData,
+    ScoreFacts,
+    SearchFacts,
+    StageFacts,
+    TargetFacts,
+    TrialFacts,
+)
+from .score import ClassScore, Score
+
+__all__ = ["describe", "provenance", "version"]
+
+_LIBRARIES = ("onnxruntime", "onnx", "torch", "numpy")
+
+
+def version() -> str:
+    """Release of ortrim that is installed."""
+    return importlib.metadata.version("ortrim")
+
+
+def provenance(job: Job, source_sha256: str, winner: Winner, score: Score, device: str) -> dict[str, str]:
+    """Keys for `metadata_props` of the slim file: where it comes from and what was measured."""
+    return {
+        "ortrim.version": version(),
+        "ortrim.source_sha256": source_sha256,
+        "ortrim.target": str(job.target),
+        "ortrim.device": device,
+        "ortrim.latency_ratio": f"{winner.latency.value:.4f}",
+        "ortrim.score": f"{score.value:.4f} ({score.kind}, {score.detail})",
+        "ortrim.agent": f"{job.agent}, seed {job.seed}",
+        "ortrim.plan": json.dumps(winner.trial.plan),
+    }
+
+
+def _model_facts(path: Path, model: onnx.ModelProto, content: bytes) -> ModelFacts:
+    loaded = graph.ensure_loaded(model)
+    return ModelFacts(str(path), sha256(content), graph.parameters(loaded), graph.macs(loaded), len(content))
+
+
+def describe(
+    job: Job,
+    evaluator: Evaluator,
+    winner: Winner,
+    *,
+    output: Path,
+    slim: onnx.ModelProto,
+    latency: Ratio,
+    target_ratio: float,
+    score: Score,
+    classes: Sequence[ClassScore],
+    search_seconds: float,
+    stages: Sequence[StageFacts],
+    notes: Sequence[str],
+    settings: dict[str, object],
+) -> ReportData:
+    """Everything that the report shows of a run that has ended."""
+    trials = list(evaluator.trials)
+    plan = winner.trial.plan
+    scorer = evaluator.scorer
+    return ReportData(
+        ortrim=version(),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        model=_model_facts(job.model, evaluator.model, job.model.read_bytes()),
+        slim=_model_facts(output, slim, slim.SerializeToString()),
+        device=evaluator.meter.facts,
+        target=TargetFacts(target_ratio, job.target.milliseconds),
+        latency=LatencyFacts.from_ratio(latency),
+        score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
+        search=SearchFacts(job.agent, len(trials), search_seconds, winner.trial.id),
+        groups=tuple(
+            GroupFacts(group.name, group.size, plan.get(group.name, group.size)) for group in evaluator.analysis.groups
+        ),
+        trials=tuple(TrialFacts(trial.id, trial.score, trial.ratio) for trial in trials),
+        stages=tuple(stages),
+        classes=tuple(ClassFacts(item.name, item.samples, item.baseline, item.value) for item in classes),
+        frozen=tuple(FrozenFacts(item.layer, item.reason) for item in evaluator.analysis.frozen),
+        settings={key: _text(value) for key, value in settings.items() if value not in (None, [], "")},
+        versions={
+            "ortrim": version(),
+            "python": platform.python_version(),
+            **{name: found for name in _LIBRARIES if (found := _release(name))},
+        },
+        notes=tuple(notes),
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _release(name: str) -> str:
+    """onnxruntime comes as one of several distributions, so the module is asked where metadata has no such name."""
+    if name == "onnxruntime":
+        import onnxruntime
+
+        return onnxruntime.__version__
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

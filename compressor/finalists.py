@@ -1,0 +1,86 @@
+"""From the trials of a search to the net that is handed out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from ..errors import TargetError
+from ..graph import slim, verify
+from ..runtime import Ratio
+from .activations import Feeds
+from .evaluation import Evaluator
+from .score import Score
+from .sequential import refit_sequentially
+from .trials import Trial
+
+__all__ = ["Winner", "choose", "recover"]
+
+log = logging.getLogger(__name__)
+
+MOST_FINALISTS = 12
+"""Candidates that are measured thoroughly, best score first, until one meets the target."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The trial that won, and its thorough measurement."""
+
+    trial: Trial
+    latency: Ratio
+
+
+def choose(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> Winner:
+    """The best-scoring trial that meets the target when it is measured thoroughly.
+
+    A quick measurement that came out low by chance wins a search more often than its share, so the best are measured
+    again, best first. Near misses count as candidates too: they may have come out high by chance.
+
+    Raises:
+        TargetError: none of them meets the target.
+    """
+    near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
+    nearest = min(trials, key=lambda trial: trial.ratio, default=None)
+    if nearest is None:
+        raise TargetError("the search was stopped before its first candidate: nothing to hand out")
+    measured: list[float] = []
+    for trial in sorted(near, key=lambda trial: (-trial.score, trial.ratio))[:MOST_FINALISTS]:
+        latency = evaluator.meter.final(trial.plan, evaluator.build(trial.plan))
+        log.info("finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio)
+        if latency.value <= target:
+            return Winner(trial, latency)
+        measured.append(latency.value)
+    fastest = min([nearest.ratio, *measured])
+    raise TargetError(
+        f"no candidate out of {len(trials)} meets --latency {target:.3g}x: the fastest was measured at {fastest:.3f}x; "
+        "ask for less, or allow more --episodes"
+    )
+
+
+def recover(
+    evaluator: Evaluator,
+    winner: Winner,
+    calibration: Feeds,
+    on_stage: Callable[[str, Score], None],
+    seed: int,
+) -> onnx.ModelProto:
+    """The winner verified against the original, then refitted layer by layer where that raises its score.
+
+    Raises:
+        VerificationError: the slim graph does not compute what it should.
+    """
+    removal = evaluator.ranking.removal(winner.trial.plan)
+    plain = slim(evaluator.model, removal, analysis=evaluator.analysis)
+    verify(evaluator.model, plain, removal, analysis=evaluator.analysis)
+    corrected = evaluator.build(winner.trial.plan)
+    score = evaluator.scorer.score(corrected)
+    on_stage("search", score)
+    refitted = refit_sequentially(
+        evaluator.model, corrected, removal, calibration, analysis=evaluator.analysis, seed=seed
+    )
+    after = evaluator.scorer.score(refitted)
+    on_stage("sequential refit", after)
+    return refitted if after.for_search >= score.for_search else corrected

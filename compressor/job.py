@@ -1,0 +1,76 @@
+"""What the user asked for, checked as far as that is possible without reading anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceSpecError, InputError
+from ..runtime import Device
+from . import agents
+from .data import Preprocessing
+from .meter import REPLAY
+from .target import Target
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The settings of one compression; see `compress` for what they mean."""
+
+    model: Path
+    data: Path
+    target: Target
+    device: str
+    agent: str
+    episodes: int
+    seed: int
+    calibration: int
+    reward: int
+    preprocessing: Preprocessing
+    size: tuple[int, int] | None
+    keep: tuple[str, ...]
+    min_score: float | None
+    label_offset: int
+
+    def check(self) -> None:
+        """Refuse what cannot work before any time is spent on it.
+
+        Raises:
+            InputError: an unknown agent, a number out of range.
+            DeviceSpecError: an unknown device, a replay of what is no run.
+        """
+        if self.agent not in agents.names():
+            raise InputError(f"unknown agent {self.agent!r}; --agent takes one of: {', '.join(agents.names())}")
+        if self.episodes < 1:
+            raise InputError(f"--episodes must be at least 1, got {self.episodes}")
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise InputError(f"--min-score must be a share between 0 and 1, got {self.min_score:g}")
+        if self.device.startswith(REPLAY):
+            if not Path(self.device.removeprefix(REPLAY)).is_dir():
+                raise DeviceSpecError(f"--device {self.device}: there is no such run directory")
+        else:
+            Device.parse(self.device)
+
+    def settings(self, sha256: str) -> dict[str, Any]:
+        """What decides the course of the run, as JSON values: a resumed run must share it."""
+        return {
+            "model": os.fspath(self.model),
+            "sha256": sha256,
+            "data": os.fspath(self.data),
+            "target": str(self.target),
+            "device": self.device,
+            "agent": self.agent,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "calibration": self.calibration,
+            "reward": self.reward,
+            "preprocessing": str(self.preprocessing),
+            "size": None if self.size is None else list(self.size),
+            "keep": list(self.keep),
+            "label_offset": self.label_offset,
+            "min_score": self.min_score,
+        }
