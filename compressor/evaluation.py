@@ -19,7 +19,7 @@ from .score import Scorer
 from .space import Outcome, Widths
 from .trials import Trial, Trials
 
-__all__ = ["Evaluator", "search"]
+__all__ = ["Evaluator", "Searched", "search"]
 
 
 @dataclass(frozen=True)
@@ -56,34 +56,49 @@ class Evaluator:
         )
 
 
+@dataclass(frozen=True)
+class Searched:
+    """How a search went."""
+
+    agent_seconds: float
+    """Spent in `ask` and `tell`."""
+    interrupted: bool
+    """Whether Ctrl-C ended it."""
+
+
 def search(
     agent: Agent, evaluator: Evaluator, episodes: int, target: float, before: Iterable[Trial], progress: SearchProgress
-) -> bool:
+) -> Searched:
     """Ask, evaluate and tell until `episodes` trials are on record, or the agent has nothing new.
 
     Args:
         before: trials of the run that is resumed, which the agent has learned from already.
 
     Returns:
-        False when Ctrl-C ended it early; every trial that ended counts.
+        What happened; trials that ended before a Ctrl-C count.
     """
     best: Trial | None = None
     done = 0
+    thinking = 0.0
     for trial in before:
         done += 1
         best = trial if better(trial.outcome, best.outcome if best else None, target) else best
     with progress:
         try:
             while done < episodes and not agent.exhausted:
+                started = time.perf_counter()
                 plan = agent.ask()
+                thinking += time.perf_counter() - started
                 if agent.exhausted and done:
                     break
                 trial = evaluator.evaluate(plan)
+                started = time.perf_counter()
                 agent.tell(plan, trial.outcome)
+                thinking += time.perf_counter() - started
                 done += 1
                 best = trial if better(trial.outcome, best.outcome if best else None, target) else best
                 met = best is not None and best.ratio <= target
                 progress.update(done, best.score if met and best else None, best.ratio if met and best else None)
         except KeyboardInterrupt:
-            return False
-    return True
+            return Searched(thinking, interrupted=True)
+    return Searched(thinking, interrupted=False)

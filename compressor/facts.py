@@ -72,7 +72,7 @@ def describe(
     target_ratio: float,
     score: Score,
     classes: Sequence[ClassScore],
-    search_seconds: float,
+    search: SearchFacts,
     stages: Sequence[StageFacts],
     notes: Sequence[str],
     settings: dict[str, object],
@@ -90,7 +90,7 @@ def describe(
         target=TargetFacts(target_ratio, job.target.milliseconds),
         latency=LatencyFacts.from_ratio(latency),
         score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
-        search=SearchFacts(job.agent, len(trials), search_seconds, winner.trial.id),
+        search=search,
         groups=tuple(
             GroupFacts(group.name, group.size, plan.get(group.name, group.size)) for group in evaluator.analysis.groups
         ),

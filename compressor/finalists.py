@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -17,12 +17,17 @@ from .score import Score
 from .sequential import refit_sequentially
 from .trials import Trial
 
-__all__ = ["Winner", "choose", "recover"]
+__all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Winner", "finalists", "recover"]
 
 log = logging.getLogger(__name__)
 
 MOST_FINALISTS = 12
 """Candidates that are measured thoroughly, best score first, until one meets the target."""
+MOST_RECOVERED = 3
+"""Finalists that are recovered, which takes longest of all, where the last measurement fails one."""
+SEARCH_MARGIN = 0.0075
+"""Share of the target that the search leaves free: quick measurements scatter by about this much, and what wins among
+many tends to be what came out low by chance."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +38,24 @@ class Winner:
     latency: Ratio
 
 
-def choose(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> Winner:
-    """The best-scoring trial that meets the target when it is measured thoroughly.
+def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> Iterator[Winner]:
+    """Trials that meet the target when they are measured thoroughly, best score first.
 
-    A quick measurement that came out low by chance wins a search more often than its share, so the best are measured
-    again, best first. Near misses count as candidates too: they may have come out high by chance.
+    Near misses of the quick measurement are tried too: they may have come out high by chance.
 
     Raises:
-        TargetError: none of them meets the target.
+        TargetError: none of them meets the target (or none that is left, when the caller turned the others down).
     """
-    near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
-    nearest = min(trials, key=lambda trial: trial.ratio, default=None)
-    if nearest is None:
+    if not trials:
         raise TargetError("the search was stopped before its first candidate: nothing to hand out")
-    measured: list[float] = []
+    near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
+    fastest = min(trial.ratio for trial in trials)
     for trial in sorted(near, key=lambda trial: (-trial.score, trial.ratio))[:MOST_FINALISTS]:
         latency = evaluator.meter.final(trial.plan, evaluator.build(trial.plan))
         log.info("finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio)
         if latency.value <= target:
-            return Winner(trial, latency)
-        measured.append(latency.value)
-    fastest = min([nearest.ratio, *measured])
+            yield Winner(trial, latency)
+        fastest = min(fastest, latency.value)
     raise TargetError(
         f"no candidate out of {len(trials)} meets --latency {target:.3g}x: the fastest was measured at {fastest:.3f}x; "
         "ask for less, or allow more --episodes"
@@ -77,7 +79,7 @@ def recover(
     verify(evaluator.model, plain, removal, analysis=evaluator.analysis)
     corrected = evaluator.build(winner.trial.plan)
     score = evaluator.scorer.score(corrected)
-    on_stage("search", score)
+    on_stage("correction of the winner", score)
     refitted = refit_sequentially(
         evaluator.model, corrected, removal, calibration, analysis=evaluator.analysis, seed=seed
     )

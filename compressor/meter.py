@@ -92,7 +92,8 @@ class LiveMeter:
         self._original, self._device, self._inputs = original, device, inputs
         self._record, self._seed = record, seed
         self._comparator = Comparator(original, device, inputs=inputs, seconds=SEARCH_SECONDS, seed=seed)
-        self.table = LatencyTable(device, cache)
+        self.table = LatencyTable(device, cache, known=record.recall("table"))
+        self._kept = 0
         conditions = device.describe()
         self.facts = DeviceFacts(
             str(device), str(conditions["provider"]), str(conditions["onnxruntime"]), str(conditions["cpu"])
@@ -110,6 +111,7 @@ class LiveMeter:
         return float(known)
 
     def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+        self.keep_table()
         found = self._comparator.ratio(model)
         return Quick(found.value, found.low, found.high, found.baseline.median_ms, found.candidate.median_ms)
 
@@ -127,7 +129,10 @@ class LiveMeter:
         return found
 
     def keep_table(self) -> None:
-        self._record.record("table", self.table.dump())
+        table = self.table.dump()
+        if len(table["layers"]) > self._kept:
+            self._kept = len(table["layers"])
+            self._record.record("table", table)
 
 
 class ReplayMeter:
@@ -155,7 +160,7 @@ class ReplayMeter:
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
         self.facts = DeviceFacts(**device_facts)
-        self.table = LatencyTable(device, replay=table)
+        self.table = LatencyTable(device, known=table, replay=True)
         for key, value in (("device", device_facts), ("table", table), ("baseline", self._baseline)):
             record.record(key, value)
         self._record = record

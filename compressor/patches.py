@@ -79,11 +79,15 @@ class Window:
                 out[:, tap] = padded.reshape(channels, count, -1).take(flat, axis=2)
         return out.reshape(self.groups, -1, count * rows)
 
+    def written(self, shape: Sequence[int]) -> int:
+        """Positions of one sample in an output of `shape` (n x o x *spatial)."""
+        return prod(shape[2:])
+
     def rows(self, y: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        """The node's output `n x o x *spatial` in the order of `columns`: `groups x (o / groups) x (n * positions)`."""
+        """The node's output `n x o x *spatial` in the order of `columns`: `o x (n * positions)`."""
         flat = y.reshape(*y.shape[:2], -1)
         picked = flat if chosen is None else flat.take(chosen, axis=2)
-        return picked.transpose(1, 0, 2).reshape(self.groups, y.shape[1] // self.groups, -1)
+        return picked.swapaxes(0, 1).reshape(y.shape[1], -1)
 
     def _padded(self, x: np.ndarray) -> np.ndarray:
         """`c x n x *spatial`, zeros inserted, padded or cropped."""
@@ -121,9 +125,13 @@ class Features:
         picked = flat if chosen is None else flat.take(chosen, axis=2)
         return picked.astype(np.float32, copy=False).reshape(1, len(flat), -1)
 
+    def written(self, shape: Sequence[int]) -> int:
+        """Rows of one sample in an output of `shape`."""
+        return self.positions(shape)
+
     def rows(self, y: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        """The node's output in the order of `columns`: `1 x outputs x (n * positions)`."""
-        return self.columns(y, chosen)
+        """The node's output in the order of `columns`: `outputs x (n * positions)`."""
+        return self.columns(y, chosen)[0]
 
 
 Reader = Window | Features

@@ -11,24 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 
 import numpy as np
 import onnx
 
 from ..graph.group import ChannelAnalysis
 from ..graph.protos import tensor_shapes
-from .activations import Feeds, as_feeds, sample_count
+from .activations import Feeds
 from .consumers import find_consumers, weights_of
 from .matrices import Consumer
 from .refit import ridged, with_weights
 from .tails import Tail, Tails
 from .tape import Tape
+from .targets import Recording, Spot
 
-__all__ = ["LayerRefit", "refit_sequentially"]
+__all__ = ["LayerRefit", "SequentialRefitter", "refit_sequentially"]
 
-_ROWS_MEMORY = 2**28
-"""Bytes of columns that one layer's fit holds."""
 _HELD_OUT = 8
 """One batch in this many is kept out of the fit, and decides how far to go."""
 _STEPS = (1.0, 0.5, 0.25)
@@ -72,6 +70,103 @@ class _Rows:
         return gap
 
 
+class SequentialRefitter:
+    """Refits slim nets of one model layer by layer; what it needs of the original is recorded once."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        analysis: ChannelAnalysis,
+        images: np.ndarray | Feeds,
+        *,
+        rows_per_column: int = 64,
+        memory: int = 1024,
+        threads: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            model: the original, as `load` returned it.
+            images: preprocessed samples, `n x ...`, or one array an input by name.
+            rows_per_column: rows that a layer is fitted to, for each column of its matrix.
+            memory: MiB that the record of the original may take, and as much for the slim net's activations.
+            threads: for onnxruntime; 0 is its default.
+
+        Raises:
+            DataError: data that does not fit the model's inputs.
+        """
+        self._analysis = analysis
+        self._shapes = tensor_shapes(model)
+        self._memory = memory
+        self._recording = Recording(
+            model, images, rows_per_column=rows_per_column, memory=memory, threads=threads, seed=seed
+        )
+
+    def __call__(
+        self,
+        small: onnx.ModelProto,
+        removal: Mapping[str, Collection[int]],
+        *,
+        ridge: float = 1e-3,
+        iterations: int = 3,
+        on_layer: Callable[[LayerRefit], None] | None = None,
+    ) -> onnx.ModelProto:
+        """A copy of `small` with every layer refitted in turn.
+
+        Args:
+            small: `slim(..., removal)`, refitted or not.
+            ridge: draws the weights to what they are, relative to the mean second moment of the layer's columns.
+            iterations: solves for a layer before a Relu or Clip.
+            on_layer: told of every layer, in order.
+        """
+        layers = self._layers(small, removal)
+        tape = Tape(small, self._recording.batches, memory=self._memory, threads=self._recording.threads)
+        found = [layer.consumer for layer in layers]
+        arrays = weights_of(small, [c.weight for c in found] + [c.bias.tensor for c in found if c.bias is not None])
+        for layer in layers:
+            fit, test = self._rows(tape, layer)
+            change, report = _refit(layer, fit, test, ridge, iterations)
+            if change is not None:
+                new = _changed(layer.consumer, arrays, *change)
+                arrays.update(new)
+                tape.replace(new)
+            if on_layer is not None:
+                on_layer(report)
+        return with_weights(small, arrays)
+
+    def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[_Layer]:
+        """Layers whose target is known: the tail is one of the original's, with as many channels kept."""
+        gone = {self._analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
+        tails = Tails(small)
+        layers = []
+        for consumer in find_consumers(small).values():
+            tail = tails.of(consumer)
+            labels, shape = self._analysis.labels.get(tail.output), self._shapes.get(tail.output)
+            if tail.output not in self._recording or labels is None or shape is None:
+                continue
+            along = np.moveaxis(labels, consumer.output_axis, 0)
+            if along.size != len(along):  # labels differ along another axis too
+                continue
+            channels = shape[consumer.output_axis]
+            kept = np.flatnonzero([label not in gone for label in np.broadcast_to(along.ravel(), channels).tolist()])
+            if len(kept) == consumer.outputs:
+                layers.append(_Layer(consumer, tail, kept))
+        return layers
+
+    def _rows(self, tape: Tape, layer: _Layer) -> tuple[_Rows, _Rows]:
+        """Rows to fit, and rows of held-out batches (the same ones where there is one batch only)."""
+        consumer, tail = layer.consumer, layer.tail
+        values = tape.read([consumer.input, tail.output], tape.made(consumer.output))
+        parts = [
+            _rows_of(layer, spot, batch[consumer.input], batch[tail.output])
+            for spot, batch in zip(self._recording[tail.output], values, strict=True)
+        ]
+        held = range(_HELD_OUT - 1, len(parts), _HELD_OUT) if len(parts) >= _HELD_OUT else range(1, len(parts))[-1:]
+        test = [parts[place] for place in held]
+        fit = [part for place, part in enumerate(parts) if place not in held]
+        return _joined(fit), _joined(test or fit)
+
+
 def refit_sequentially(
     model: onnx.ModelProto,
     small: onnx.ModelProto,
@@ -87,95 +182,22 @@ def refit_sequentially(
     seed: int = 0,
     on_layer: Callable[[LayerRefit], None] | None = None,
 ) -> onnx.ModelProto:
-    """Refit every layer of the slim net in turn; a new model.
-
-    Args:
-        model: the original, as `load` returned it.
-        small: `slim(..., removal)`, refitted or not.
-        images: preprocessed samples, `n x ...`, or one array an input by name.
-        ridge: draws the weights to what they are, relative to the mean second moment of the layer's columns.
-        iterations: solves for a layer before a Relu or Clip.
-        rows_per_column: rows that a layer is fitted to, for each column of its matrix.
-        memory: MiB of activations that may be held.
-        threads: for onnxruntime; 0 is its default.
-        on_layer: told of every layer, in order.
+    """Refit one slim net; for several of one model keep a `SequentialRefitter`, which explains the arguments.
 
     Raises:
         DataError: data that does not fit the model's inputs.
     """
-    rng = np.random.default_rng(seed)
-    feeds = _shuffled(as_feeds(model, images), rng)
-    layers = _layers(model, small, removal, analysis)
-    original = Tape(model, feeds, memory=memory // 2, threads=threads)
-    slim = Tape(small, feeds, memory=memory // 2, threads=threads)
-    found = [layer.consumer for layer in layers]
-    arrays = weights_of(small, [c.weight for c in found] + [c.bias.tensor for c in found if c.bias is not None])
-    for place, layer in enumerate(layers):
-        fit, test = _rows(original, slim, layer, rows_per_column, rng)
-        change, report = _refit(layer, fit, test, ridge, iterations)
-        if change is not None:
-            new = _changed(layer.consumer, arrays, *change)
-            arrays.update(new)
-            slim.replace(new)
-        if on_layer is not None:
-            on_layer(report)
-        rest = layers[place + 1 :]
-        if rest:
-            original.advance(min(original.made(later.tail.output) for later in rest))
-            slim.advance(min(slim.made(later.consumer.output) for later in rest))
-    return with_weights(small, arrays)
+    refitter = SequentialRefitter(
+        model, analysis, images, rows_per_column=rows_per_column, memory=memory, threads=threads, seed=seed
+    )
+    return refitter(small, removal, ridge=ridge, iterations=iterations, on_layer=on_layer)
 
 
-def _shuffled(feeds: Feeds, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Batches are held out, and a folder of class folders comes sorted."""
-    order = rng.permutation(sample_count(feeds))
-    return {name: array[order] if array.ndim else array for name, array in feeds.items()}
-
-
-def _layers(
-    model: onnx.ModelProto, small: onnx.ModelProto, removal: Mapping[str, Collection[int]], analysis: ChannelAnalysis
-) -> list[_Layer]:
-    """Layers of the slim net whose target is known: the tail is a tensor of the original, with as many channels kept."""
-    gone = {analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
-    shapes = tensor_shapes(model)
-    tails = Tails(small)
-    layers = []
-    for consumer in find_consumers(small).values():
-        tail = tails.of(consumer)
-        labels, shape = analysis.labels.get(tail.output), shapes.get(tail.output)
-        if labels is None or shape is None:
-            continue
-        along = np.moveaxis(labels, consumer.output_axis, 0)
-        if along.size != len(along):  # labels differ along another axis too
-            continue
-        channels = shape[consumer.output_axis]
-        kept = np.flatnonzero([label not in gone for label in np.broadcast_to(along.ravel(), channels).tolist()])
-        if len(kept) == consumer.outputs:
-            layers.append(_Layer(consumer, tail, kept))
-    return layers
-
-
-def _rows(
-    original: Tape, slim: Tape, layer: _Layer, rows_per_column: int, rng: np.random.Generator
-) -> tuple[_Rows, _Rows]:
-    """Rows to fit, and rows of held-out batches (the same ones where there is one batch only)."""
-    consumer, tail = layer.consumer, layer.tail
-    reader = consumer.reader
-    columns = consumer.groups * consumer.columns
-    rows = min(rows_per_column * consumer.columns, _ROWS_MEMORY // (4 * columns))
-    wanted = ceil(rows / slim.samples)
-    parts: list[_Rows] = []
-    pairs = zip(slim.read([consumer.input, tail.output]), original.read([tail.output]), strict=True)
-    for ours, theirs in pairs:
-        x, y = ours[consumer.input], ours[tail.output]
-        goal = theirs[tail.output].take(layer.kept, axis=consumer.output_axis)
-        available = reader.positions(x.shape)
-        chosen = None if wanted >= available else np.sort(rng.choice(available, wanted, replace=False))
-        parts.append(_Rows(reader.columns(x, chosen), reader.rows(y, chosen), reader.rows(goal, chosen)))
-    held = range(_HELD_OUT - 1, len(parts), _HELD_OUT) if len(parts) >= _HELD_OUT else range(1, len(parts))[-1:]
-    test = [parts[place] for place in held]
-    fit = [part for place, part in enumerate(parts) if place not in held]
-    return _joined(fit), _joined(test or fit)
+def _rows_of(layer: _Layer, spot: Spot, x: np.ndarray, y: np.ndarray) -> _Rows:
+    reader, groups = layer.consumer.reader, layer.consumer.groups
+    columns = reader.columns(x, spot.positions)
+    slim = reader.rows(y, spot.positions).reshape(groups, -1, columns.shape[2])
+    return _Rows(columns, slim, spot.rows[layer.kept].reshape(slim.shape))
 
 
 def _joined(parts: Sequence[_Rows]) -> _Rows:

@@ -1,4 +1,4 @@
-"""Running a model piece by piece over all calibration samples, so that a change in one layer does not cost a whole pass.
+"""Running a model piece by piece over all calibration samples: a change in one layer must not cost a whole pass.
 
 The tensors that cross the frontier between what has run and what has not are held in memory. Reading runs forward from
 there; advancing moves the frontier, as long as what it would have to hold fits.
@@ -7,7 +7,6 @@ there; advancing moves the frontier, as long as what it would have to hold fits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil
 
 import numpy as np
 import onnx
@@ -15,30 +14,23 @@ import onnxruntime as ort
 from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype_to_tensor_dtype
 
-from ..errors import DataError
 from ..graph.protos import captured
-from .activations import Feeds, batches, fixed_batch, open_session, sample_count
+from .activations import Feeds, open_session
 
 __all__ = ["Tape"]
-
-_LARGEST_BATCH = 64
-_FEWEST_BATCHES = 8
-"""Who fits on some batches and tests on others needs several."""
-_INNER = 64
-"""Rough size of all tensors inside a piece, in sizes of the model's input: bounds the batch."""
 
 
 class Tape:
     """One model over one set of samples, run up to a frontier between two nodes."""
 
-    def __init__(self, model: onnx.ModelProto, feeds: Feeds, *, memory: int, threads: int = 0) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, batches: Sequence[Feeds], *, memory: int = 1024, threads: int = 0
+    ) -> None:
         """
         Args:
+            batches: the model's inputs.
             memory: MiB that may be held at the frontier.
             threads: for onnxruntime; 0 is its default.
-
-        Raises:
-            DataError: fewer samples than the model's fixed batch size.
         """
         self._nodes = list(model.graph.node)
         self._opsets, self._ir = list(model.opset_import), model.ir_version
@@ -46,15 +38,8 @@ class Tape:
         self._made = {name: index for index, node in enumerate(self._nodes) for name in node.output if name}
         self._budget = memory * 2**20
         self._threads = threads
-        sample = sum(array[:1].nbytes for array in feeds.values() if array.ndim)
-        fixed, count = fixed_batch(model), sample_count(feeds)
-        if fixed is not None and count < fixed:
-            raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
-        largest = min(_LARGEST_BATCH, ceil(count / _FEWEST_BATCHES), self._budget // (4 * _INNER * sample))
-        size = fixed or max(1, largest)
-        self._held = [batch for batch in batches(feeds, size) if fixed is None or sample_count(batch) == fixed]
+        self._held: list[Feeds] = list(batches)
         self._frontier = 0
-        self.samples = sum(sample_count(batch) for batch in self._held)
 
     def made(self, tensor: str) -> int:
         """Index of the node that makes the tensor; -1 for inputs of the model."""
@@ -64,21 +49,24 @@ class Tape:
         """Initializers for the nodes that have not run yet."""
         self._weights.update({name: numpy_helper.from_array(array, name) for name, array in values.items()})
 
-    def read(self, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Values of the tensors, batch by batch. They are at the frontier or behind it."""
-        yield from self._run(tensors, self._held)
+    def read(self, tensors: Sequence[str], frontier: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Values of the tensors, batch by batch.
 
-    def advance(self, index: int) -> None:
-        """Move the frontier to just before node `index`, unless what is alive there exceeds the memory."""
-        if index <= self._frontier:
-            return
-        live = self._live(index)
-        first = next(self._run(live, self._held[:1]))
-        if sum(array.nbytes for array in first.values()) * len(self._held) > self._budget:
-            return
-        for place, values in enumerate(self._run(live, self._held)):
-            self._held[place] = values
-        self._frontier = index
+        Args:
+            tensors: at the frontier or behind it.
+            frontier: node before which the frontier is moved by the way; it stays where it was if that is further, or
+                if what is alive there exceeds the memory. What lies before it can be read no more.
+        """
+        live = self._live(frontier) if frontier > self._frontier else []
+        moves = False
+        for place, values in enumerate(self._run([*tensors, *live])):
+            if live and place == 0:
+                moves = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
+            if moves:
+                self._held[place] = {name: values[name] for name in live}
+            yield {name: values[name] for name in tensors}
+        if moves:
+            self._frontier = frontier
 
     def _live(self, index: int) -> list[str]:
         """What nodes from `index` on read of what is made before."""
@@ -87,10 +75,11 @@ class Tape:
             names.update(dict.fromkeys(_reads(node)))
         return [n for n in names if n in self._held[0] or (n in self._made and self._frontier <= self._made[n] < index)]
 
-    def _run(self, tensors: Sequence[str], held: Sequence[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-        computed = [name for name in dict.fromkeys(tensors) if name not in held[0]]
-        session = self._session(computed, held[0]) if computed else None
-        for values in held:
+    def _run(self, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        held = self._held[0]
+        computed = [name for name in dict.fromkeys(tensors) if name not in held]
+        session = self._session(computed, held) if computed else None
+        for values in self._held:
             out = {name: values[name] for name in tensors if name in values}
             if session is not None:
                 given = {value.name: values[value.name] for value in session.get_inputs()}

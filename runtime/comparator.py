@@ -102,13 +102,12 @@ class Comparator:
         if again or self._known_ms is None:
             self._known_ms = latency_interval(repeats, 0).median
         conditions = self._bench.conditions(repeats, time.perf_counter() - started) | {"measured_again": again}
-        clock = self._bench.clock.name
+        clock, drifted = self._bench.clock.name, abs(drift) > _DRIFT
         baseline = latency_of(repeats, 0, clock, conditions)
         ratios = []
         for place in range(1, len(candidates) + 1):
             found = ratio_interval(repeats, place)
             candidate = latency_of(repeats, place, clock, conditions)
-            drifted = abs(drift) > _DRIFT
             ratios.append(
                 Ratio(found.median, found.low, found.high, found.confidence, baseline, candidate, drift, drifted)
             )

@@ -98,13 +98,13 @@ def compare_many(
     effort = Effort(seconds, precision, _ROUNDS, _BLOCK_MS)
     with Comparator(baseline, device, inputs=inputs, shapes=shapes, seed=seed, effort=effort, keep=0) as comparator:
         ratios = comparator.ratios(candidates)
+    if not ratios:
+        return ()
 
     def with_providers(latency: Latency, model: Model) -> Latency:
         own = nodes_by_provider(model, device, inputs=inputs, shapes=shapes, seed=seed)
         return replace(latency, conditions={**latency.conditions, "providers": own})
 
-    if not ratios:
-        return ()
     base = with_providers(ratios[0].baseline, baseline)
     return tuple(
         replace(ratio, baseline=base, candidate=with_providers(ratio.candidate, candidate))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 import onnx
@@ -114,8 +115,9 @@ def _shape_of(
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     kind = str(data.dtype)
     if node.op_type in PRODUCTS:
-        c_in, c_out = data.shape[-1], result.shape[-1]
-        return LayerShape(node.op_type, c_in, c_out, (data.size // c_in,), activation=activation, dtype=kind)
+        c_out = result.shape[-1]
+        c_in = prod(weight) // c_out  # whichever way round the weight is written
+        return LayerShape(node.op_type, c_in, c_out, (result.size // c_out,), activation=activation, dtype=kind)
     rank = data.ndim - 2
     group = int(attributes.get("group", 1))
     strides = tuple(attributes.get("strides", (1,) * rank))

@@ -36,7 +36,8 @@ class LatencyTable:
     Args:
         device: where to measure.
         cache_path: a SQLite file that keeps the figures for later runs; None keeps them in memory.
-        replay: figures of an earlier run (see `dump`); nothing is measured then.
+        known: figures of an earlier run (see `dump`), which come before those of the cache.
+        replay: measure nothing: what is not `known` is an error.
 
     Raises:
         OutputError: a cache that cannot be opened.
@@ -48,7 +49,8 @@ class LatencyTable:
         device: Device,
         cache_path: str | os.PathLike[str] | None = None,
         *,
-        replay: Mapping[str, Any] | None = None,
+        known: Mapping[str, Any] | None = None,
+        replay: bool = False,
     ) -> None:
         self.device = device
         self.hits = 0
@@ -60,9 +62,9 @@ class LatencyTable:
         self._conditions = device.describe()
         self._bench = Bench(device, None, None, seed=0)
         self._known: dict[LayerShape, float] = {}
-        self._replaying = replay is not None
-        if replay is not None:
-            self._known = {LayerShape.from_dict(row["shape"]): float(row["milliseconds"]) for row in replay["layers"]}
+        self._replaying = replay
+        if known is not None:
+            self._known = {LayerShape.from_dict(row["shape"]): float(row["milliseconds"]) for row in known["layers"]}
         self._cache = None
         if cache_path is not None:
             self._cache = LayerCache(Path(cache_path), str(device), onnxruntime_release(), cpu_name())
@@ -108,7 +110,7 @@ class LatencyTable:
         return found
 
     def dump(self) -> dict[str, Any]:
-        """Every figure asked for so far, as plain values that JSON can hold, for `replay`."""
+        """Every figure asked for so far, as plain values that JSON can hold, for `known`."""
         layers = [{"shape": shape.to_dict(), "milliseconds": cost} for shape, cost in self._known.items()]
         return {"device": self._conditions, "layers": layers}
 

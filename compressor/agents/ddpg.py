@@ -19,8 +19,8 @@ Where this departs from the paper:
    others, instead of asking the actor. `mutation=0.0` switches it off.
 7. No plan is evaluated twice: one that comes up again is changed in a few groups first.
 
-With 5 and 6 off this is AMC as published, but for 1 to 4 and 7. On made-up nets of 30 groups (those of the tests) an actor
-that starts from nothing is still far behind the knapsack after 150 evaluations: there, 5 and 6 carry the search.
+With 5 and 6 off this is AMC as published, but for 1 to 4 and 7. On made-up nets of 30 groups (those of the tests) an
+actor that starts from nothing is still far behind the knapsack after 150 evaluations: there, 5 and 6 carry the search.
 """
 
 from __future__ import annotations

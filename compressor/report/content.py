@@ -125,6 +125,8 @@ class SearchFacts:
     seconds: float
     best_episode: int | None
     """The trial that won; None when none met the target."""
+    agent_seconds: float = 0.0
+    """What the agent itself took of `seconds`: all but building, measuring and scoring candidates."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _mixed_model() -> onnx.ModelProto:
         "w0": rng.standard_normal((8, 3, 3, 3)),
         "w1": rng.standard_normal((8, 1, 3, 3)),
         "w2": rng.standard_normal((8, 8, 1, 1)),
-        "w3": rng.standard_normal((8, 5)),
+        "w3": rng.standard_normal((5, 8)),
         **{name: np.ones(8) for name in ("scale", "bias", "mean", "var")},
     }
     initializers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in arrays.items()]
@@ -129,7 +129,7 @@ def _mixed_model() -> onnx.ModelProto:
         helper.make_node("HardSwish", ["sum"], ["h"]),
         helper.make_node("GlobalAveragePool", ["h"], ["g"]),
         helper.make_node("Flatten", ["g"], ["f"]),
-        helper.make_node("Gemm", ["f", "w3"], ["y"], name="head"),
+        helper.make_node("Gemm", ["f", "w3"], ["y"], name="head", transB=1),
         helper.make_node("MatMul", ["y", "y2"], ["z"], name="product"),
         helper.make_node("Transpose", ["y"], ["y2"]),
     ]

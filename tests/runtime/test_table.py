@@ -152,7 +152,7 @@ def test_a_run_can_be_replayed(device, made_up, monkeypatch):
     record = json.loads(json.dumps(costs.dump()))
     assert record["device"]["spec"] == str(device)
     monkeypatch.setattr(table, "_measure", None)
-    replayed = LatencyTable(device, replay=record)
+    replayed = LatencyTable(device, known=record, replay=True)
     assert replayed.measure_all([_LAYER, *_OTHERS]) == first
     with pytest.raises(RunError, match="no LayerShape"):
         replayed.milliseconds(replace(_LAYER, c_out=17))

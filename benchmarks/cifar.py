@@ -1,0 +1,51 @@
+"""CIFAR-10 ResNets to latency targets, without labels: `python benchmarks/cifar.py [--net NAME] [--latency 0.8x ...]`.
+
+The search sees unlabelled training images only; the accuracy in the table is measured once, on the test images.
+"""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+from common import SHARED, WORK, need, ortrim, outcome, store
+
+AKAMASTER = ("--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225")
+CHENYAOFO = ("--mean", "0.4914", "0.4822", "0.4465", "--std", "0.2023", "0.1994", "0.2010")
+
+
+@click.command()
+@click.option("--net", default="akamaster_resnet56", help="a model of models/cifar10")
+@click.option("--latency", "targets", multiple=True, default=("0.8x", "0.7x"))
+@click.option("--episodes", default=200)
+@click.option("--agent", default="ddpg")
+@click.option("--seed", default=0)
+@click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
+def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, cifar: str) -> None:
+    from pathlib import Path
+
+    model = need(SHARED / "models" / "cifar10" / f"{net}.onnx")
+    train, test = need(Path(cifar) / "train.npz"), need(Path(cifar) / "test.npz")
+    unlabelled = train.with_name("train_unlabelled.npz")
+    if not unlabelled.exists():
+        with np.load(train) as archive:
+            np.savez(unlabelled, images=archive["images"])
+    normalise = CHENYAOFO if net.startswith("chenyaofo") else AKAMASTER
+    rows = []
+    before = ortrim("evaluate", model, "--data", test, *normalise)
+    for target in targets:
+        run = WORK / f"{net}_{target}_{agent}_{seed}"
+        slim = run / "out.onnx"
+        found = ortrim(
+            *("compress", model, "--data", unlabelled, "--latency", target, "-o", slim, "--run-dir", run / "run"),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", *normalise),
+        )
+        row = {"net": net, "target": target, "agent": agent, "seed": seed, **outcome(found)}
+        if "failed" not in found:
+            after = ortrim("evaluate", slim, "--data", test, *normalise)
+            row |= {"original_test": before["score"]["value"], "slim_test": after["score"]["value"]}
+        rows.append(row)
+        store(f"{net}_{agent}", rows)
+
+
+if __name__ == "__main__":
+    main()

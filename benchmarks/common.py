@@ -1,0 +1,85 @@
+"""What the benchmark scripts share: where the data lie, the conditions of a run, and storing results."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+HERE = Path(__file__).parent
+SHARED = HERE.parent.parent / "shared" / "data"
+RESULTS = HERE / "results"
+WORK = Path("runs") / "benchmarks"
+
+
+def need(path: Path) -> Path:
+    """The path, if it is there: the models and images are not part of the repository."""
+    if not path.exists():
+        sys.exit(f"{path} is missing: this benchmark needs models and images that are not part of the repository")
+    return path
+
+
+def conditions() -> dict[str, str]:
+    """Date, machine and versions, as every table of results states them."""
+    from ortrim.runtime import Device
+
+    described = Device.parse("cpu:threads=1").describe()
+    return {
+        "date": date.today().isoformat(),
+        "cpu": str(described["cpu"]),
+        "cores": str(__import__("os").cpu_count()),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def ortrim(*arguments: str | Path) -> dict[str, Any]:
+    """Run a command of ortrim with `--json`; its result with the wall seconds it took."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "ortrim.compressor.cli", *map(str, arguments), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        return {"failed": done.returncode, "wall_seconds": seconds}
+    return {**json.loads(done.stdout), "wall_seconds": seconds}
+
+
+def store(name: str, rows: list[dict[str, Any]]) -> None:
+    """Write the rows with their conditions, and print them as a table."""
+    RESULTS.mkdir(exist_ok=True)
+    content = json.dumps({"conditions": conditions(), "rows": rows}, indent=1) + "\n"
+    (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    print("| " + " | ".join(keys) + " |")
+    print("| " + " | ".join("---" for _ in keys) + " |")
+    for row in rows:
+        print("| " + " | ".join(_shown(row.get(key, "")) for key in keys) + " |")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def outcome(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a `compress --json` result that the tables show."""
+    if "failed" in found:
+        return {"ratio": "failed", "seconds": found["wall_seconds"]}
+    search = found["search"]
+    return {
+        "ratio": found["latency"]["ratio"],
+        "low": found["latency"]["low"],
+        "high": found["latency"]["high"],
+        "score": found["score"]["slim"],
+        "parameters": found["slim"]["parameters"] / found["model"]["parameters"],
+        "macs": found["slim"]["macs"] / found["model"]["macs"],
+        "episodes": search["episodes"],
+        "seconds": found["wall_seconds"],
+        "agent_share": search["agent_seconds"] / search["seconds"],
+    }

@@ -1,0 +1,41 @@
+"""MobileNetV2 (ImageNet) with 500 unlabelled calibration images: `python benchmarks/imagenet.py [--latency 0.8x]`."""
+
+from __future__ import annotations
+
+import click
+from common import SHARED, WORK, need, ortrim, outcome, store
+
+INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
+
+
+@click.command()
+@click.option("--net", default="mobilenet_v2_1.0_224")
+@click.option("--latency", "targets", multiple=True, default=("0.8x",))
+@click.option("--episodes", default=200)
+@click.option("--agent", default="ddpg")
+@click.option("--seed", default=0)
+def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int) -> None:
+    model = need(SHARED / "models" / "imagenet" / f"{net}.onnx")
+    calibration, val = need(SHARED / "imagenet" / "calibration"), need(SHARED / "imagenet" / "val")
+    rows = []
+    labelled = ("--label-offset", "1", *INPUT)
+    before = ortrim("evaluate", model, "--data", val, *labelled)
+    for target in targets:
+        run = WORK / f"{net}_{target}_{agent}_{seed}"
+        slim = run / "out.onnx"
+        found = ortrim(
+            *("compress", model, "--data", calibration, "--latency", target, "-o", slim, "--run-dir", run / "run"),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", *INPUT),
+        )
+        row = {"net": net, "target": target, "agent": agent, "seed": seed, **outcome(found)}
+        if "failed" not in found:
+            after = ortrim("evaluate", slim, "--data", val, *labelled)
+            agreement = ortrim("evaluate", slim, "--data", val, "--reference", model, *INPUT)
+            row |= {"original_val": before["score"]["value"], "slim_val": after["score"]["value"]}
+            row |= {"agreement_val": agreement["score"]["value"]}
+        rows.append(row)
+        store(f"{net}_{agent}", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Other people's graphs to 0.8x on any images: `python benchmarks/third_party.py [--episodes N]`."""
+
+from __future__ import annotations
+
+import click
+from common import SHARED, WORK, need, ortrim, outcome, store
+
+NETS = {
+    "ultraface_slim_320": ("--scale", "0.0078125", "--offset", "-0.9921875"),
+    "yunet_n_320": ("--scale", "1", "--offset", "0"),
+    "espnet_camvid_360x480": (),
+    "winml_cifar_classifier": ("--scale", "1", "--offset", "0"),
+}
+
+
+@click.command()
+@click.option("--latency", default="0.8x")
+@click.option("--episodes", default=60)
+@click.option("--calibration", default=128)
+@click.option("--seed", default=0)
+@click.argument("nets", nargs=-1)
+def main(latency: str, episodes: int, calibration: int, seed: int, nets: tuple[str, ...]) -> None:
+    images = need(SHARED / "imagenet" / "calibration")
+    rows = []
+    for net in nets or NETS:
+        model = need(SHARED / "models" / "third_party" / f"{net}.onnx")
+        run = WORK / f"{net}_{latency}"
+        found = ortrim(
+            *("compress", model, "--data", images, "--latency", latency, "-o", run / "out.onnx"),
+            *("--run-dir", run / "run", "--episodes", str(episodes), "--calibration", str(calibration)),
+            *("--seed", str(seed), "--force", *NETS.get(net, ())),
+        )
+        rows.append({"net": net, "target": latency, **outcome(found)})
+        store("third_party", rows)
+
+
+if __name__ == "__main__":
+    main()
