@@ -17,6 +17,8 @@ Feeds = Mapping[str, np.ndarray]
 """Graph input -> values; axis 0 counts samples. An input of rank 0 is the same for all samples."""
 
 _LARGEST_BATCH = 64
+_COPIES = 3
+"""Of a batch that exist at a time: onnxruntime's, the one being made for numpy, and the one that the caller looks at."""
 
 
 def as_feeds(model: onnx.ModelProto, images: np.ndarray | Feeds) -> dict[str, np.ndarray]:
@@ -74,6 +76,8 @@ def open_session(model: onnx.ModelProto, threads: int = 0) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # The arena would keep the largest batch for good, beside the copies that numpy gets.
+    options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
@@ -107,7 +111,7 @@ def activations(
         raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
     first = next(batches(feeds, fixed or 1))
     sizes = _sizes(model, wanted, first, threads)
-    budget = memory * 2**20
+    budget = memory * 2**20 // _COPIES
     for part in _parts(sizes, budget):
         size = fixed or max(1, min(_LARGEST_BATCH, budget // max(1, sum(sizes[name] for name in part))))
         computed = [name for name in part if name not in given]

@@ -27,9 +27,8 @@ def weights_of(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, np.nda
 def find_consumers(model: onnx.ModelProto) -> dict[str, Consumer]:
     """Every node of the main graph that multiplies one input by a constant float matrix, by name, in graph order.
 
-    Depthwise convolutions are among them (each channel is a group of its own). Left out are nodes that compute both
-    factors, weights that are not floating point, batched matrices, and dilated or grouped forms that onnxruntime
-    itself would refuse.
+    Depthwise convolutions and BatchNormalizations are among them (each channel is a group of its own). Left out are
+    nodes that compute both factors, weights that are not floating point, and batched matrices.
     """
     context = _Context(model)
     found: dict[str, Consumer] = {}
@@ -50,6 +49,7 @@ class _Context:
         for tensor in model.graph.initializer:
             if tensor.data_type in floats:
                 self.shapes[tensor.name] = tuple(tensor.dims)
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in model.graph.node:
             for name in set(node.input):
@@ -233,9 +233,31 @@ def _matmul(node: onnx.NodeProto, context: _Context) -> Consumer | None:
     )
 
 
+def _normalization(node: onnx.NodeProto, context: _Context) -> Consumer | None:
+    scale, offset, variance = (context.shapes.get(node.input[place]) for place in (1, 2, 4))
+    rank = context.rank(node.input[0]) - 2
+    known = scale is not None and scale == offset == variance
+    if not known or rank < 0 or sum(map(bool, node.output)) > 1 or attribute(node, "training_mode", 0):
+        return None
+    spread = numpy_helper.to_array(context.constants[node.input[4]]).astype(np.float64)
+    ones, zeros = (1,) * rank, (0,) * rank
+    return Consumer(
+        node.name,
+        node.op_type,
+        node.input[0],
+        node.output[0],
+        node.input[1],
+        scale,
+        Window(ones, ones, ones, zeros, zeros, groups=scale[0]),
+        BiasSite(node.input[2], 1.0, scale),
+        alpha=1 / np.sqrt(spread + _number(node, "epsilon", 1e-5)),
+    )
+
+
 _BUILDERS: Mapping[str, Callable[[onnx.NodeProto, _Context], Consumer | None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "BatchNormalization": _normalization,
 }

@@ -54,10 +54,13 @@ class Elimination:
         sizes = np.array([self._columns[unit].shape[1] for unit in units])
         for size in np.unique(sizes):
             members = np.flatnonzero(sizes == size)
-            blocks, weights = self._blocks(np.stack([self._columns[units[i]] for i in members]))
-            if size == 1:  # the usual case of 1x1 convolutions and Gemm, too small for a call of LAPACK each
-                out[members] = (weights**2 / blocks).sum(axis=(1, 2, 3))
+            columns = np.stack([self._columns[units[place]] for place in members])
+            if size == 1:  # 1x1 convolutions and Gemm: many units, and blocks too small for a call of LAPACK each
+                norms = np.einsum("grc,grc->gc", self._weight, self._weight)
+                ratios = norms / np.maximum(np.diagonal(self._inverse, axis1=1, axis2=2), np.finfo(np.float64).tiny)
+                out[members] = np.take_along_axis(ratios, columns[:, :, 0].T, 1).sum(axis=0)
             else:
+                blocks, weights = self._blocks(columns)
                 out[members] = np.einsum("ugcr,ugcr->u", weights, np.linalg.solve(blocks, weights))
         return out
 

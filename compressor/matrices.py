@@ -2,7 +2,8 @@
 
 Conv, ConvTranspose, Gemm and MatMul differ in where a weight keeps its channels and in how a row of inputs is cut out
 of a tensor. A `Consumer` hides both, so that the least squares are written once:
-`output rows = matrix @ columns + bias`, per convolution group.
+`output rows = matrix @ columns + bias`, per convolution group. A BatchNormalization is the smallest case: every channel
+a group of its own, with a matrix of one number.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Consumer:
     reader: Reader
     bias: BiasSite | None
     """None: it has none, and nothing behind it can take one."""
-    alpha: float = 1.0
-    """Gemm's factor on the product."""
+    alpha: float | np.ndarray = 1.0
+    """Factor on the weight: Gemm's, or for each channel what a BatchNormalization divides by."""
     transposed: bool = False
     """Gemm and MatMul: the weight holds outputs x inputs."""
     mixing: bool = False
@@ -58,11 +59,7 @@ class Consumer:
     @property
     def channel_axis(self) -> int:
         """Axis of the weight along which input channels lie."""
-        if self.op == "Conv":
-            return 1
-        if self.op == "ConvTranspose":
-            return 0
-        return 1 if self.transposed else 0
+        return 1 if self.op == "Conv" or self.transposed else 0
 
     @property
     def groups(self) -> int:
@@ -75,12 +72,19 @@ class Consumer:
             return self.shape[0]
         if self.op == "ConvTranspose":
             return self.shape[1] * self.groups
+        if self.op == "BatchNormalization":
+            return self.shape[0]
         return self.shape[0] if self.transposed else self.shape[1]
 
     @property
     def output_axis(self) -> int:
         """Axis of the output tensor along which output channels lie."""
         return 1 if isinstance(self.reader, Window) else self.reader.axis
+
+    @property
+    def _all_groups(self) -> bool:
+        """Whether the weight's channel axis holds the channels of all groups, rather than of one."""
+        return self.op in ("ConvTranspose", "BatchNormalization")
 
     @property
     def taps(self) -> int:
@@ -91,7 +95,7 @@ class Consumer:
     def columns(self) -> int:
         """Columns of each group's matrix."""
         inputs = self.shape[self.channel_axis]
-        return (inputs // self.groups if self.op == "ConvTranspose" else inputs) * self.taps
+        return (inputs // self.groups if self._all_groups else inputs) * self.taps
 
     def matrix(self, weight: np.ndarray) -> np.ndarray:
         """`groups x rows x columns` in float64; input channels vary slower than taps. The weight may be a slim one."""
@@ -103,6 +107,8 @@ class Consumer:
             spatial = tuple(range(2, weight.ndim))
             flat = np.flip(weight, spatial).reshape(g, weight.shape[0] // g, weight.shape[1], -1)
             matrix = flat.swapaxes(1, 2)
+        elif self.op == "BatchNormalization":
+            matrix = (self.alpha * weight).reshape(g, 1, 1, 1)
         else:
             matrix = self.alpha * (weight if self.transposed else weight.T)[None, :, :, None]
         if self.mixing:
@@ -125,6 +131,8 @@ class Consumer:
             flat = matrix.swapaxes(1, 2)
             weight = flat.reshape(g * flat.shape[1], flat.shape[2], *kernel)
             return np.flip(weight, tuple(range(2, weight.ndim)))
+        if self.op == "BatchNormalization":
+            return matrix.ravel() / self.alpha
         flat = matrix[0, :, :, 0] / self.alpha
         return flat if self.transposed else flat.T
 
@@ -143,7 +151,7 @@ class Consumer:
         """
         mask = np.zeros(self.shape[self.channel_axis], dtype=bool)
         mask[list(positions)] = True
-        if self.op == "ConvTranspose":
+        if self._all_groups:
             channels = np.stack([np.flatnonzero(part) for part in mask.reshape(self.groups, -1)])
         else:
             channels = np.broadcast_to(np.flatnonzero(mask), (self.groups, int(mask.sum())))

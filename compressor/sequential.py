@@ -89,7 +89,7 @@ class SequentialRefitter:
             model: the original, as `load` returned it.
             images: preprocessed samples, `n x ...`, or one array an input by name.
             rows_per_column: rows that a layer is fitted to, for each column of its matrix.
-            memory: MiB that the record of the original may take, and as much for the slim net's activations.
+            memory: MiB, half for the record of the original and half for what is held of the slim net's activations.
             threads: for onnxruntime; 0 is its default.
 
         Raises:
@@ -99,7 +99,7 @@ class SequentialRefitter:
         self._shapes = tensor_shapes(model)
         self._memory = memory
         self._recording = Recording(
-            model, images, rows_per_column=rows_per_column, memory=memory, threads=threads, seed=seed
+            model, images, rows_per_column=rows_per_column, memory=memory // 2, threads=threads, seed=seed
         )
 
     def __call__(
@@ -120,7 +120,7 @@ class SequentialRefitter:
             on_layer: told of every layer, in order.
         """
         layers = self._layers(small, removal)
-        tape = Tape(small, self._recording.batches, memory=self._memory, threads=self._recording.threads)
+        tape = Tape(small, self._recording.batches, memory=self._memory // 2, threads=self._recording.threads)
         found = [layer.consumer for layer in layers]
         arrays = weights_of(small, [c.weight for c in found] + [c.bias.tensor for c in found if c.bias is not None])
         for layer in layers:
@@ -137,10 +137,14 @@ class SequentialRefitter:
     def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[_Layer]:
         """Layers whose target is known: the tail is one of the original's, with as many channels kept."""
         gone = {self._analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
-        tails = Tails(small)
+        finder = Tails(small)
+        tails = [(consumer, finder.of(consumer)) for consumer in find_consumers(small).values()]
+        # A BatchNormalization that only passes a layer on is part of that layer's way; the others are layers themselves.
+        passed = {name for _, tail in tails for name in tail.through}
         layers = []
-        for consumer in find_consumers(small).values():
-            tail = tails.of(consumer)
+        for consumer, tail in tails:
+            if consumer.node in passed:
+                continue
             labels, shape = self._analysis.labels.get(tail.output), self._shapes.get(tail.output)
             if tail.output not in self._recording or labels is None or shape is None:
                 continue

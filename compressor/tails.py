@@ -26,6 +26,8 @@ class Tail:
     low: float | None = None
     """All that reads `output` is a Relu or Clip: values below are as good as this one."""
     high: float | None = None
+    through: tuple[str, ...] = ()
+    """Nodes on the way."""
 
 
 class Tails:
@@ -43,6 +45,7 @@ class Tails:
     def of(self, consumer: Consumer) -> Tail:
         """The tail of a consumer of this model."""
         tensor, scale = consumer.output, None
+        through: list[str] = []
         while (node := self._only_user(tensor)) is not None:
             if node.op_type == "Add" and self._same_shape(tensor, node.output[0]):
                 tensor = node.output[0]
@@ -53,10 +56,11 @@ class Tails:
                 scale = factor if scale is None else scale * factor
                 tensor = node.output[0]
             elif node.op_type in ("Relu", "Clip") and node.input[0] == tensor:
-                return Tail(tensor, scale, *self._bounds(node))
+                return Tail(tensor, scale, *self._bounds(node), tuple(through))
             else:
                 break
-        return Tail(tensor, scale)
+            through.append(node.name)
+        return Tail(tensor, scale, through=tuple(through))
 
     def _only_user(self, tensor: str) -> onnx.NodeProto | None:
         users = self._users[tensor]

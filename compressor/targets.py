@@ -24,7 +24,9 @@ _FEWEST_BATCHES = 8
 """Some batches are fitted on and others test the fit, so there have to be several."""
 _INNER = 64
 """Rough size of the tensors inside a net that are alive at a time, in sizes of its input: bounds the batch."""
-_COLUMNS_MEMORY = 2**28
+_COPIES = 8
+"""Of such a batch that exist at a time, and room for the rest."""
+_COLUMNS_MEMORY = 2**27
 """Bytes of columns that the fit of one layer may hold."""
 
 
@@ -116,6 +118,6 @@ def _batches(model: onnx.ModelProto, feeds: Feeds, memory: int, seed: int) -> li
     if fixed is not None and count < fixed:
         raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
     sample = sum(array[:1].nbytes for array in feeds.values() if array.ndim)
-    fitting = memory * 2**20 // (4 * _INNER * sample)
+    fitting = memory * 2**20 // (_COPIES * _INNER * sample)
     size = fixed or max(1, min(_LARGEST_BATCH, ceil(count / _FEWEST_BATCHES), fitting))
     return [batch for batch in batches(feeds, size) if fixed is None or sample_count(batch) == fixed]

@@ -49,10 +49,7 @@ def _label(walk: Walk) -> None:
         elif captured(node):
             why = f"{node.op_type} {node.name!r} runs a subgraph"
         else:
-            for name in (*node.input, *node.output):
-                if name and walk.shape(name) is None:
-                    why = f"the shape of {name!r} at {node.op_type} {node.name!r} is unknown"
-                    break
+            why = _unfit(walk, node)
         if why is None:
             rule.label(walk, node)
         else:
@@ -60,6 +57,17 @@ def _label(walk: Walk) -> None:
     for value in graph.output:
         if value.name in walk.arrays:
             walk.freeze(walk.labels(value.name), f"makes the graph output {value.name!r}")
+
+
+def _unfit(walk: Walk, node: onnx.NodeProto) -> str | None:
+    """Why no rule can follow the node's tensors, or None."""
+    for name in filter(None, (*node.input, *node.output)):
+        shape = walk.shape(name)
+        if shape is None:
+            return f"the shape of {name!r} at {node.op_type} {node.name!r} is unknown"
+        if 0 in shape and not walk.is_constant(name):
+            return f"{name!r} at {node.op_type} {node.name!r} has no entries"
+    return None
 
 
 def _freeze_node(walk: Walk, node: onnx.NodeProto, reason: str) -> None:
@@ -117,20 +125,42 @@ def _positions(walk: Walk, use: Use) -> Positions:
     return dict(zip(roots.tolist(), entries, strict=True))
 
 
-def _members(places: Sequence[Positions], frozen: Container[int]) -> list[tuple[list[int], list[int]]]:
-    """Units by the slots they sit in (and how often): pairs (numbers of the uses, representatives), in graph order."""
+def _company(walk: Walk) -> np.ndarray:
+    """Class of every representative: two share one when the same tensors carry them.
+
+    A group that is whole in every tensor it sits in leaves none empty as long as one unit stays.
+    """
+    classes = np.zeros(len(walk.atoms), dtype=np.int64)
+    count, seen = 1, set()
+    for labels in walk.arrays.values():
+        roots = np.unique(walk.atoms.find(labels))
+        if roots.tobytes() not in seen:
+            seen.add(roots.tobytes())
+            before, inside = np.unique(classes[roots], return_inverse=True)
+            classes[roots] = count + inside
+            count += len(before)
+    return classes
+
+
+def _members(
+    places: Sequence[Positions], company: np.ndarray, frozen: Container[int]
+) -> list[tuple[list[int], list[int]]]:
+    """Units by the slots they sit in (and how often) and by the tensors that carry them.
+
+    Pairs (numbers of the uses, representatives), in graph order.
+    """
     signatures: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, positions in enumerate(places):
         for root, entries in positions.items():
             if root not in frozen:
                 signatures[root].append((number, len(entries)))
-    members: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+    members: dict[tuple[int, tuple[tuple[int, int], ...]], list[int]] = defaultdict(list)
     for root, signature in signatures.items():
-        members[tuple(signature)].append(root)
-    ordered = sorted(members.items(), key=lambda item: (item[0][0][0], min(item[1])))
+        members[int(company[root]), tuple(signature)].append(root)
+    ordered = sorted((signature[0][0], min(roots), signature, roots) for (_, signature), roots in members.items())
     return [
-        ([number for number, _ in signature], sorted(roots, key=lambda root: places[signature[0][0]][root]))
-        for signature, roots in ordered
+        ([number for number, _ in signature], sorted(roots, key=lambda root: places[first][root]))
+        for first, _, signature, roots in ordered
     ]
 
 
@@ -143,7 +173,7 @@ def _groups(walk: Walk) -> ChannelAnalysis:
     groups: list[ChannelGroup] = []
     offsets: dict[str, int] = {}
     taken: Counter[str] = Counter()
-    for numbers, roots in _members(places, frozen):
+    for numbers, roots in _members(places, _company(walk), frozen):
         removable = branches.removable(roots)
         if len(roots) == 1 and not removable:
             continue

@@ -33,7 +33,6 @@ class Branches:
     def __init__(self, walk: Walk, uses: Sequence[Use]) -> None:
         self._walk = walk
         self._nodes = {node.name: node for node in walk.model.graph.node}
-        self._outputs = {value.name for value in walk.model.graph.output}
         self._consumers = [use for use in uses if use.role is Role.CONSUMER]
 
     @cached_property
@@ -65,6 +64,8 @@ class Branches:
         if not readers or any(not found <= units for _, found in readers):
             return False
         consumers = {use.node for use, _ in readers}
+        if any(not self._walk.is_constant(name) for node in consumers for name in self._nodes[node].input[2:] if name):
+            return False  # a computed bias is not left behind as a constant
         carried = {name for root in units for name in self._tensors[root] if not self._walk.is_constant(name)}
         for name in carried:
             if not self._roots[name] <= units:
@@ -78,7 +79,7 @@ class Branches:
     def _absorbed(self, constants: Sequence[str]) -> bool:
         """Whether constants that stand in for `constants` all end in a join with live data of the full shape."""
         known = set(constants)
-        if known & self._outputs:
+        if any(self._walk.read_outside(name) for name in known):
             return False
         for node in self._walk.model.graph.node:  # in topological order: what feeds a node has been decided
             if not known.intersection(node.input):
@@ -88,16 +89,22 @@ class Branches:
                 shape = self._walk.shape(node.output[0])
                 if node.op_type not in _JOINS or not any(self._walk.shape(name) == shape for name in live):
                     return False
-            elif node.op_type in _CHANNELWISE | _JOINS and node.output[0] not in self._outputs:
+            elif self._follows(node):
                 known.add(node.output[0])
             else:
                 return False
         return True
 
+    def _follows(self, node: onnx.NodeProto) -> bool:
+        """Whether the node can be evaluated here and now, channel by channel, without anyone missing its output."""
+        plain = node.op_type in _CHANNELWISE | _JOINS and not node.domain and len(node.output) == 1
+        return plain and not self._walk.read_outside(node.output[0])
+
 
 def _constant_of(node: onnx.NodeProto, weights: dict[str, np.ndarray], rank: int) -> np.ndarray:
     """What a reader without inputs gives, with size 1 on every axis but that of its outputs."""
-    weight = weights[node.input[1] if node.input[1] in weights else node.input[0]]
+    on_right = node.input[1] in weights
+    weight = weights[node.input[1 if on_right else 0]]
     bias = weights.get(node.input[2]) if len(node.input) > 2 else None
     if node.op_type in ("Conv", "ConvTranspose"):
         groups = attribute(node, "group", 1)
@@ -105,10 +112,11 @@ def _constant_of(node: onnx.NodeProto, weights: dict[str, np.ndarray], rank: int
         values = np.zeros(outputs, weight.dtype) if bias is None else bias
         return values.reshape((1, -1) + (1,) * (rank - 2))
     if node.op_type == "Gemm":
-        outputs = weight.shape[0 if attribute(node, "transB", 0) else 1]
-        values = np.zeros(outputs, weight.dtype) if bias is None else bias * attribute(node, "beta", 1.0)
-        return np.broadcast_to(values, np.broadcast_shapes(values.shape, (1, outputs))).astype(weight.dtype)
-    on_right = node.input[1] in weights
+        columns, transposed = (0, "transB") if on_right else (1, "transA")
+        outputs = weight.shape[columns if attribute(node, transposed, 0) else 1 - columns]
+        values = np.zeros((), weight.dtype) if bias is None else bias * attribute(node, "beta", 1.0)
+        shape = (1, outputs) if on_right else (outputs, 1)
+        return np.broadcast_to(values, np.broadcast_shapes(values.shape, shape)).astype(weight.dtype)
     outputs = weight.shape[-1 if on_right else -2]
     shape = (1,) * (rank - 1) + (outputs,) if on_right else (1,) * (rank - 2) + (outputs, 1)
     return np.zeros(shape, weight.dtype)
@@ -133,7 +141,8 @@ def collapse_consumers(model: onnx.ModelProto, consumers: Iterable[str], ranks: 
             known[node.output[0]] = _evaluate(model, node, {**weights, **known})
         else:
             kept.append(node)
-    kept = _bypass(kept, known, {value.name for value in graph.output})
+    outputs = {value.name for value in graph.output}.union(*map(captured, kept))
+    kept = _bypass(kept, known, outputs)
     used = {name for node in kept for name in node.input}
     graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in known.items() if k in used)
     fresh = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]

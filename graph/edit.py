@@ -37,6 +37,10 @@ class Edit:
         """Shape in the original."""
         return self._shapes[name]
 
+    def knows(self, node: onnx.NodeProto) -> bool:
+        """Whether the shapes of all its tensors are known; the analysis froze the node where they are not."""
+        return all(name in self._shapes for name in (*node.input, *node.output) if name)
+
     def kept(self, name: str, axis: int) -> np.ndarray | None:
         """Positions that are left along an axis, ascending; None when all are."""
         key = (name, axis)

@@ -1,7 +1,7 @@
 """Shape arithmetic, folded with the batch (or any other size) unknown.
 
-Exporters write `Shape -> Gather -> Concat -> Reshape` where a size is dynamic. onnx-graphsurgeon folds what is wholly
-constant; this file follows the rest symbolically, entry by entry, and rewrites the shape operands of Reshape, Expand,
+Exporters write `Shape -> Gather -> Concat -> Reshape` where a size is dynamic. onnx-graphsurgeon folds what follows
+from constants; this file follows sizes, entry by entry and symbolically where they are unknown, and rewrites the shape operands of Reshape, Expand,
 Resize and the like as constants wherever that means the same for every size: an entry that copies the input's own size
 becomes 0 (Reshape) or 1 (Expand), one entry that follows from the others becomes -1.
 """
@@ -19,7 +19,8 @@ from .protos import Dim, Shape, attribute, opset, tensor_shapes
 __all__ = ["fold_shape_operands"]
 
 Value = np.ndarray
-"""Array (dtype object) of `Dim`: what is known of a small integer tensor, entry by entry."""
+"""Array (dtype object) of `Dim`: what is known of a small integer scalar or vector, entry by entry."""
+_INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 _LARGEST = 4096  # entries; shape arithmetic is never larger
 
 
@@ -41,7 +42,7 @@ _ARITHMETIC = {
 
 
 def _value(tensor: onnx.TensorProto) -> Value | None:
-    if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+    if tensor.data_type not in _INTEGERS or len(tensor.dims) > 1:
         return None
     if int(np.prod(tensor.dims, dtype=np.int64)) > _LARGEST:
         return None
@@ -76,15 +77,19 @@ def _follow(node: onnx.NodeProto, values: dict[str, Value], shapes: dict[str, Sh
         return None
     data = operands[0]
     match node.op_type:
-        case "Identity" | "Cast":
+        case "Identity":
+            return data
+        case "Cast" if attribute(node, "to") in _INTEGERS:  # fractions are another arithmetic
             return data
         case "Gather":
             index = _integers(operands[1])
             if index is None or attribute(node, "axis", 0) != 0 or any(not -len(data) <= i < len(data) for i in index):
                 return None
             return data[np.reshape(index, operands[1].shape)] if operands[1].ndim else _scalar(data[index[0]])
-        case "Unsqueeze" | "Squeeze":
-            return data.reshape(-1) if node.op_type == "Unsqueeze" or data.size != 1 else _scalar(data.ravel()[0])
+        case "Unsqueeze" if not data.ndim:
+            return data.reshape(-1)
+        case "Squeeze" if data.size == 1:
+            return _scalar(data.ravel()[0])
         case "Concat":
             return None if any(part is None for part in operands) else np.concatenate(operands)
         case "Slice":
@@ -154,16 +159,19 @@ def _resize_scales(value: Value, source: Shape | None) -> np.ndarray | None:
 def fold_shape_operands(model: onnx.ModelProto) -> bool:
     """Rewrite, in place, the shape operands that are known well enough; True when anything changed.
 
-    `model` must carry inferred shapes. The nodes that computed the operands are left for a clean-up of dead nodes.
+    What is wholly known becomes an initializer. `model` must carry inferred shapes. The nodes that computed the
+    operands are left for a clean-up of dead nodes.
     """
     graph, shapes, version = model.graph, tensor_shapes(model), opset(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
+    types.update((tensor.name, tensor.data_type) for tensor in graph.initializer)
     values: dict[str, Value] = {}
     initializers = {tensor.name for tensor in graph.initializer}
     for tensor in graph.initializer:
         value = _value(tensor)
         if value is not None:
             values[tensor.name] = value
-    changed = False
+    changed, replaced = False, set[str]()
 
     def operand(node: onnx.NodeProto, position: int, array: np.ndarray | None) -> None:
         nonlocal changed
@@ -178,8 +186,13 @@ def fold_shape_operands(model: onnx.ModelProto) -> bool:
 
     for node in graph.node:
         value = _follow(node, values, shapes, version)
-        if value is not None and value.size <= _LARGEST:
+        if value is not None and value.ndim <= 1 and value.size <= _LARGEST:
             values[node.output[0]] = value
+            if _integers(value) is not None and types.get(node.output[0]) in _INTEGERS:
+                array = value.astype(onnx.helper.tensor_dtype_to_np_dtype(types[node.output[0]]))
+                graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+                replaced.add(node.output[0])
+                continue
         for position, name in enumerate(node.input):
             if position == 0 or name in initializers or values.get(name) is None:
                 continue
@@ -198,6 +211,10 @@ def fold_shape_operands(model: onnx.ModelProto) -> bool:
                             node.input.pop()
                 case (("Slice" | "Pad" | "Tile" | "Split" | "Unsqueeze" | "Squeeze"), _):
                     entries = _integers(known)
+                    dtype = onnx.helper.tensor_dtype_to_np_dtype(types[name])  # all bounds of a Slice have one type
                     if entries is not None:
-                        operand(node, position, np.array(entries, dtype=np.int64))
-    return changed
+                        operand(node, position, np.array(entries, dtype=dtype))
+    for place in reversed(range(len(graph.node))):
+        if replaced.intersection(graph.node[place].output):
+            del graph.node[place]
+    return changed or bool(replaced)

@@ -21,8 +21,12 @@ from .protos import captured, copy_without_weights, opset
 __all__ = ["ensure_loaded", "load", "normalize", "read"]
 
 OLDEST_OPSET = 7  # before it, broadcasting and BatchNormalization meant something else
-_ROUNDS = 4  # folding a shape can make the next shape known; real graphs settle after one or two
-_KEPT = {"DequantizeLinear", "QuantizeLinear"}  # folding these would undo a quantization
+_ROUNDS = 16  # folding a shape can make the next shape known; most graphs settle after one or two
+_KEPT = {  # folding these would undo a quantization, or make a constant of noise
+    *("DequantizeLinear", "QuantizeLinear"),
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
+}
+_KINDS = {"tensor_type", "sequence_type"}
 _LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 _PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
 
@@ -39,6 +43,10 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         ModelError: missing, empty or damaged file, not ONNX, an operator set older than 7, an invalid graph.
     """
     if isinstance(source, onnx.ModelProto):
+        _check_content(source, "the model")
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in source.graph.initializer):
+            raise ModelError("the model's weights lie in other files: load it by its path")
+        _check_valid(_bare(source), "the model")
         return normalize(source, "the model")
     return normalize(read(source), os.fspath(source))
 
@@ -63,16 +71,33 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
     except (OSError, checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {_line(error)}") from error
-    if not model.graph.node or not model.graph.output:
-        raise ModelError(f"{path}: not an ONNX model: it has no nodes or no outputs")
-    if opset(model) < OLDEST_OPSET:
-        raise ModelError(f"{path}: operator set {opset(model)}; export it with {OLDEST_OPSET} or newer")
-    try:
-        # By path the checker also follows external data and files over 2 GB.
-        checker.check_model(str(file) if size >= _PROTO_LIMIT or _external(file) else model)
-    except (checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{path}: invalid ONNX: {_line(error)}") from error
+    _check_content(model, os.fspath(path))
+    # By path the checker also follows external data and files over 2 GB.
+    _check_valid(str(file) if size >= _PROTO_LIMIT or _external(file) else model, os.fspath(path))
     return model
+
+
+def _check_content(model: onnx.ModelProto, name: str) -> None:
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(f"{name}: not an ONNX model: it has no nodes or no outputs")
+    if opset(model) < OLDEST_OPSET:
+        raise ModelError(f"{name}: operator set {opset(model)}; export it with {OLDEST_OPSET} or newer")
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.WhichOneof("value")
+        if kind not in _KINDS:
+            raise ModelError(f"{name}: {value.name!r} is of the kind {kind or 'unknown'}, which cannot be read")
+        if kind == "tensor_type" and value.type.tensor_type.elem_type not in onnx.TensorProto.DataType.values():
+            raise ModelError(f"{name}: {value.name!r} is of an unknown type")
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in onnx.TensorProto.DataType.values():
+            raise ModelError(f"{name}: the initializer {tensor.name!r} is of an unknown type")
+
+
+def _check_valid(model: onnx.ModelProto | str, name: str) -> None:
+    try:
+        checker.check_model(model)
+    except (checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{name}: invalid ONNX: {_line(error)}") from error
 
 
 def ensure_loaded(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
@@ -103,11 +128,13 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     model = inliner.inline_local_functions(model) if model.functions else _copy(model)
     _drop_initializer_inputs(model)
     _name_nodes(model)
+    _drop_claims(model)
     try:
+        model = _infer(_fold(model))
         for _ in range(_ROUNDS):
-            model = _infer(_fold(model))
             if not fold_shape_operands(model):
                 break
+            model = _infer(_fold(model))
     except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
         raise ModelError(f"{name}: invalid ONNX: {_line(error)}") from error
     _unshare(model)
@@ -140,10 +167,13 @@ def _drop_initializer_inputs(model: onnx.ModelProto) -> None:
 
 def _name_nodes(model: onnx.ModelProto) -> None:
     """Unique names, taken from the first output where the exporter gave none: messages and groups rest on them."""
-    taken = Counter(node.name for node in model.graph.node)
+    uses = Counter(node.name for node in model.graph.node)
+    taken = {name for name, count in uses.items() if count == 1}
     for node in model.graph.node:
-        if not node.name or taken[node.name] > 1:
-            node.name = f"{node.op_type}:{next((name for name in node.output if name), '')}"
+        if not node.name or uses[node.name] > 1:
+            wish = f"{node.op_type}:{next((name for name in node.output if name), '')}"
+            node.name = wish if wish not in taken else _free_name(wish, taken)
+            taken.add(node.name)
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -151,9 +181,13 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
     onnxruntime.set_default_logger_severity(3)  # graphsurgeon folds with it; its warnings are not the user's concern
     with G_LOGGER.suppress():  # it prints on standard output
         graph = gs.import_onnx(model)
-        graph.fold_constants(should_exclude_node=lambda node: node.op in _KEPT)
+        # Its folding of shapes ignores Shape's start and end, and drops fractions (int(height * 1.5)): see fold.py.
+        graph.fold_constants(fold_shapes=False, should_exclude_node=lambda node: node.op in _KEPT)
         graph.cleanup(remove_unused_graph_inputs=False).toposort()
-        folded = gs.export_onnx(graph, do_type_check=False)
+        try:
+            folded = gs.export_onnx(graph, do_type_check=False)
+        except TypeError as error:  # a folded constant that holds text
+            raise ValueError(f"constants that hold text cannot be read ({error})") from error
     for field in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
         setattr(folded, field, getattr(model, field))
     for field in ("opset_import", "metadata_props"):
@@ -167,17 +201,36 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Shapes inferred anew; what the file claims of inner tensors is not trusted."""
+    """Shapes inferred anew, in place."""
+    _drop_claims(model)
+    inferred = shape_inference.infer_shapes(_bare(model), data_prop=True).graph.value_info
     del model.graph.value_info[:]
-    # Large weights become inputs of the same type: inference needs their shapes only, and protobuf has a 2 GB limit.
-    bare = copy_without_weights(model)
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() > _LARGE:
-            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-        else:
-            bare.graph.initializer.append(tensor)
-    model.graph.value_info.extend(shape_inference.infer_shapes(bare, data_prop=True).graph.value_info)
+    model.graph.value_info.extend(inferred)
     return model
+
+
+def _drop_claims(model: onnx.ModelProto) -> None:
+    """What the file says of inner tensors is believed only where nothing else can: outputs of unknown operators."""
+    unknown = (n for n in model.graph.node if not onnx.defs.has(n.op_type, "" if n.domain == "ai.onnx" else n.domain))
+    names = {name for node in unknown for name in node.output}
+    for place in reversed(range(len(model.graph.value_info))):
+        if model.graph.value_info[place].name not in names:
+            del model.graph.value_info[place]
+
+
+def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large weights are inputs of the same type.
+
+    The checker and shape inference need no more of them, and protobuf has a 2 GB limit.
+    """
+    bare = copy_without_weights(model)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _LARGE:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bare
 
 
 def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.TensorProto]]:

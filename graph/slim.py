@@ -56,7 +56,7 @@ def slim(
     swept = _dying(analysis, whole)
     for node in out.graph.node:
         rule = find(node)
-        if rule is not None and rule.fix is not None and not any(name in swept for name in node.output):
+        if rule is not None and rule.fix is not None and edit.knows(node) and swept.isdisjoint(node.output):
             rule.fix(edit, node)
     _splice(out, edit)
     if whole:

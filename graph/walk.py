@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from .group import Role
 from .labels import Atoms, collapse, varying
-from .protos import Shape, attribute, opset, tensor_shapes
+from .protos import Shape, attribute, captured, opset, tensor_shapes
 
 __all__ = ["Follower", "Use", "Walk"]
 
@@ -63,6 +63,7 @@ class Walk:
         for node in model.graph.node:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
+        self._outside = {value.name for value in model.graph.output}.union(*map(captured, model.graph.node))
 
     # -- what is known of a tensor ------------------------------------------------------------------------------------
     def is_constant(self, name: str) -> bool:
@@ -79,13 +80,22 @@ class Walk:
         return self.shapes.get(name)
 
     def labels(self, name: str) -> np.ndarray:
-        """The tensor's label array, of the tensor's rank (rank 0 where it is unknown), size 1 where labels agree."""
+        """The tensor's label array, of the tensor's rank (rank 0 where it is unknown), size 1 where labels agree.
+
+        Initializers stay, unless a rule gives them labels (`source`).
+        """
+        if name not in self.arrays and name in self._initializers:
+            return self.stays(len(self._initializers[name].dims), f"is the constant {name!r}")
         labels = self.atoms.find(self.arrays[name])
         return collapse(labels, varying(labels))
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
         """Nodes that take the tensor as an input."""
         return self._readers.get(name, [])
+
+    def read_outside(self, name: str) -> bool:
+        """Whether the tensor is a graph output, or read by a subgraph: `readers` does not tell all."""
+        return name in self._outside
 
     def source(self, node: onnx.NodeProto, name: str) -> np.ndarray:
         """Labels of data that may be an initializer (a class token, a position table): then it makes its channels.
@@ -173,10 +183,17 @@ class Walk:
 
     def _use(self, node: onnx.NodeProto, tensor: str, axis: int, labels: np.ndarray, role: Role) -> None:
         if self.is_constant(tensor):
+            self._alone(tensor, labels)
             self.uses.append(Use(node.name, tensor, axis, labels.ravel(), role))
         else:
             self.freeze(labels, f"the weight {tensor!r} of {node.op_type} {node.name!r} is computed at run time")
 
     def follow_elementwise(self, node: onnx.NodeProto, tensor: str, labels: np.ndarray) -> None:
         """A constant that is combined elementwise with data of these labels (aligned to the constant's rank)."""
+        self._alone(tensor, labels)
         self.followers.append(Follower(node.name, tensor, labels))
+
+    def _alone(self, tensor: str, labels: np.ndarray) -> None:
+        """`load` gives every use of a weight its own copy, but not of integers: these mostly are shapes and the like."""
+        if labels.size > 1 and (len(self.readers(tensor)) > 1 or self.read_outside(tensor)):
+            self.freeze(labels, f"shares the constant {tensor!r} with another node")

@@ -38,7 +38,11 @@ def quantization(walk: Walk, node: onnx.NodeProto) -> None:
     axis = _attribute_axis(walk, node, labels.ndim)
     for parameter in node.input[1:]:
         shape = walk.shape(parameter) if parameter else ()
-        if shape and np.prod([size if isinstance(size, int) else 0 for size in shape]) != 1:
+        if all(size == 1 for size in shape):
+            continue
+        if len(shape) > 1 or not walk.is_constant(parameter):
+            walk.freeze(labels, f"{node.op_type} {node.name!r} scales in blocks, or by what is computed at run time")
+        else:
             vector = walk.pin(labels, set(range(labels.ndim)) - {axis}, "is quantized per channel on another axis")
             walk.follow(node, parameter, 0, np.broadcast_to(vector.ravel(), shape))
     walk.write(node.output[0], labels)

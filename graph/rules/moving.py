@@ -25,10 +25,11 @@ def fix_expand(edit: Edit, node: onnx.NodeProto) -> None:
     if target is None:  # computed at run time: nothing was removed here
         return
     first = len(edit.shape(node.output[0])) - len(target)
-    for axis in range(len(target)):
-        if target[axis] != 1 and edit.touched(node.output[0], first + axis):
-            target[axis] = edit.count(node.output[0], first + axis)
-    edit.set_operand(node, 1, "shape", target)
+    cut = [axis for axis in range(len(target)) if target[axis] != 1 and edit.touched(node.output[0], first + axis)]
+    for axis in cut:
+        target[axis] = edit.count(node.output[0], first + axis)
+    if cut:
+        edit.set_operand(node, 1, "shape", target)
 
 
 @rule("Expand", fix=fix_expand)
@@ -64,9 +65,9 @@ def _bounds(walk_or_edit: Walk | Edit, node: onnx.NodeProto, rank: int) -> dict[
 
 
 def _picked(size: int, start: int, end: int, step: int) -> range:
-    """Positions that a Slice takes: Python's rules, but for an end before the first position, which ONNX clamps."""
-    if step < 0 and end < -size:
-        return range(*slice(start, None, step).indices(size))
+    """Positions that a Slice takes: Python's rules, but backwards ONNX clamps a start or end before the first."""
+    if step < 0:
+        start, end = max(start, -size), None if end < -size else end
     return range(*slice(start, end, step).indices(size))
 
 
@@ -85,7 +86,7 @@ def fix_slice(edit: Edit, node: onnx.NodeProto) -> None:
             bounds.pop(axis)
             continue
         step = steps.pop() if steps else 1
-        start, end = int(wanted[0]), int(wanted[-1]) + (1 if step > 0 else -1)
+        start, end = (int(wanted[0]), int(wanted[-1]) + (1 if step > 0 else -1)) if len(wanted) else (0, 0)
         bounds[axis] = (start, end if end >= 0 else np.iinfo(np.int32).min, step)
     columns = list(zip(*bounds.values(), strict=True)) or [(0,), (np.iinfo(np.int32).max,), (1,)]
     for position, (key, values) in enumerate(
@@ -183,14 +184,12 @@ def fix_pad(edit: Edit, node: onnx.NodeProto) -> None:
     pads = _paddings(edit, node, rank)
     if pads is None:  # computed at run time: nothing was removed here
         return
-    for axis, (before, _after) in pads.items():
-        kept = edit.kept(node.output[0], axis)
-        if kept is not None:
-            inner = edit.shape(node.input[0])[axis]
-            pads[axis] = (int((kept < before).sum()), int((kept >= before + inner).sum()))
-    edit.set_operand(
-        node, 1, "pads", [pad for side in (0, 1) for pad in (both[side] for both in pads.values())], since=11
-    )
+    cut = [axis for axis in pads if edit.touched(node.output[0], axis)]
+    for axis in cut:
+        kept, inner, before = edit.kept(node.output[0], axis), edit.shape(node.input[0])[axis], pads[axis][0]
+        pads[axis] = (int((kept < before).sum()), int((kept >= before + inner).sum()))
+    if cut:
+        edit.set_operand(node, 1, "pads", [both[side] for side in (0, 1) for both in pads.values()], since=11)
 
 
 @rule("Pad", fix=fix_pad)

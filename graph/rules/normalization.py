@@ -13,7 +13,8 @@ from .registry import rule
 
 def _vector(walk: Walk, node: onnx.NodeProto, axis: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Labels pinned to one axis, and the same as a vector of that axis' size."""
-    labels, size = walk.labels(node.input[0]), walk.shape(node.input[0])[axis]
+    labels, shape = walk.labels(node.input[0]), walk.shape(node.input[0])
+    size = shape[axis] if axis < len(shape) else 1  # a vector is one channel
     labels = walk.pin(
         labels,
         set(range(labels.ndim)) - {axis},
@@ -70,6 +71,7 @@ def layer_normalization(walk: Walk, node: onnx.NodeProto) -> None:
     """Over the last axes, with scale and bias of their shape."""
     labels = walk.labels(node.input[0])
     first = attribute(node, "axis", -1) % labels.ndim
+    reason = f"{node.op_type} {node.name!r} gives out its statistics"
     if any(axis >= first for axis in varying(labels)):
         walk.blur(labels)
     for parameter in filter(None, node.input[1:3]):
@@ -77,11 +79,13 @@ def layer_normalization(walk: Walk, node: onnx.NodeProto) -> None:
         if not walk.is_constant(parameter):
             walk.freeze(labels, f"{node.op_type} {node.name!r} takes a computed {parameter!r}")
         elif shape:
-            tail = labels.reshape(labels.shape[labels.ndim - len(shape) :]) if labels.ndim >= len(shape) else labels
+            lead = labels.ndim - len(shape)
+            tail = collapse(labels, range(lead, labels.ndim)).reshape(labels.shape[lead:])
             walk.follow_elementwise(node, parameter, collapse(tail, [a for a, size in enumerate(shape) if size != 1]))
     walk.write(node.output[0], labels)
-    for extra in filter(None, node.output[1:]):
-        walk.write(extra, walk.stays(labels.ndim, "statistics of a normalisation"))
+    for extra in filter(None, node.output[1:]):  # mean and deviation: one for every position on the axes before
+        over = range(first, labels.ndim)
+        walk.write(extra, walk.tie(labels, over) if set(varying(labels)) - set(over) else walk.stays(labels.ndim, reason))
 
 
 @rule("LRN")

@@ -31,10 +31,11 @@ def fix_sizes(edit: Edit, node: onnx.NodeProto) -> None:
         return
     axes = edit.operand(node, 99, "axes") or list(range(len(sizes)))
     rank = len(edit.shape(node.input[0]))
-    for place, axis in enumerate(axes):
-        if edit.touched(node.output[0], axis % rank):
-            sizes[place] = edit.count(node.output[0], axis % rank)
-    edit.set_operand(node, 3, "sizes", sizes)
+    cut = {place: axis % rank for place, axis in enumerate(axes) if edit.touched(node.output[0], axis % rank)}
+    for place, axis in cut.items():
+        sizes[place] = edit.count(node.output[0], axis)
+    if cut:
+        edit.set_operand(node, 3, "sizes", sizes)
 
 
 @rule("Resize", "Upsample", fix=fix_sizes)

@@ -66,8 +66,10 @@ def shape(walk: Walk, node: onnx.NodeProto) -> None:
     """What could not be folded reads a size at run time; only sizes of axes that carry channels matter."""
     labels = walk.labels(node.input[0])
     read = set(range(labels.ndim)[attribute(node, "start", 0) : attribute(node, "end", labels.ndim)])
-    picked = [walk.constant(user.input[1]) for user in walk.readers(node.output[0]) if user.op_type == "Gather"]
-    if picked and len(picked) == len(walk.readers(node.output[0])) and all(index is not None for index in picked):
+    readers = walk.readers(node.output[0])
+    picked = [walk.constant(user.input[1]) for user in readers if user.op_type == "Gather"]
+    alone = len(picked) == len(readers) and not walk.read_outside(node.output[0])
+    if picked and alone and all(index is not None for index in picked):
         axes = sorted(read)
         read = {axes[int(i)] for index in picked for i in index.ravel() if -len(axes) <= i < len(axes)}
     walk.pin(labels, read, f"Shape {node.name!r} reads the number of channels at run time")

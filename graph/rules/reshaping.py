@@ -113,10 +113,11 @@ def fix_target(edit: Edit, node: onnx.NodeProto) -> None:
     target = edit.operand(node, 1, "shape")
     if target is None:  # computed at run time: nothing was removed here
         return
-    for axis in range(len(target)):
-        if target[axis] > 0 and edit.touched(node.output[0], axis):
-            target[axis] = edit.count(node.output[0], axis)
-    edit.set_operand(node, 1, "shape", target)
+    cut = [axis for axis in range(len(target)) if target[axis] > 0 and edit.touched(node.output[0], axis)]
+    for axis in cut:
+        target[axis] = edit.count(node.output[0], axis)
+    if cut:
+        edit.set_operand(node, 1, "shape", target)
 
 
 @rule("Reshape", fix=fix_target)
@@ -128,7 +129,21 @@ def reshape(walk: Walk, node: onnx.NodeProto) -> None:
     _apply(walk, node, labels)
 
 
-@rule("Flatten", "Squeeze", "Unsqueeze")
+def fix_squeeze(edit: Edit, node: onnx.NodeProto) -> None:
+    """Without axes it takes out every axis of size 1: name those, so that a single channel left over stays an axis."""
+    shape = edit.shape(node.input[0])
+    given = edit.computed(node, 1) or edit.operand(node, 1, "axes") is not None
+    if not given and any(edit.touched(node.input[0], axis) for axis in range(len(shape))):
+        edit.set_operand(node, 1, "axes", [axis for axis, size in enumerate(shape) if size == 1], since=13)
+
+
+@rule("Squeeze", fix=fix_squeeze)
+def squeeze(walk: Walk, node: onnx.NodeProto) -> None:
+    """Axes of size 1 go."""
+    _apply(walk, node, walk.source(node, node.input[0]))
+
+
+@rule("Flatten", "Unsqueeze")
 def flatten(walk: Walk, node: onnx.NodeProto) -> None:
     """Shapes are inferred from the data's own: nothing to mend."""
     _apply(walk, node, walk.source(node, node.input[0]))

@@ -70,7 +70,8 @@ class Net:
         return self.op("Gemm", pooled, self.weight(classes, self.channels[x]), self.weight(classes), transB=1)
 
     def model(self, *outputs):
-        values = [helper.make_empty_tensor_value_info(n) for n in outputs]
+        """The model with these outputs: names, or values with a type of their own where nothing can infer it."""
+        values = [n if isinstance(n, onnx.ValueInfoProto) else helper.make_empty_tensor_value_info(n) for n in outputs]
         graph = helper.make_graph(self.nodes, "net", self.inputs, values, self.weights)
         opsets = [helper.make_opsetid("", self.opset)]
         opsets += [helper.make_opsetid(d, 1) for d in sorted({n.domain for n in self.nodes} - {""})]

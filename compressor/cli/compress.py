@@ -1,0 +1,123 @@
+"""`ortrim compress`: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .guard import interrupted_hint
+from .numbers import NumbersCommand
+from .options import (
+    FILE,
+    data_option,
+    device_option,
+    force_option,
+    json_option,
+    keep_option,
+    label_offset_option,
+    model_argument,
+    output_option,
+    preprocessing_options,
+    seed_option,
+    verbose_option,
+)
+from .show import headline, show_json
+
+if TYPE_CHECKING:
+    from ..data import Preprocessing
+
+__all__ = ["command"]
+
+
+@click.command("compress", cls=NumbersCommand)
+@model_argument
+@data_option
+@click.option(
+    "--latency", required=True, metavar="TARGET", help="0.6x of the original, or 4.5ms; measured, not estimated."
+)
+@output_option("SLIM.onnx")
+@device_option("cpu:threads=1", "Where latency is measured")
+@click.option(
+    "--agent", default="ddpg", show_default=True, metavar="NAME", help="What searches: ddpg, greedy, random or uniform."
+)
+@click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
+@click.option(
+    "--min-score", type=float, metavar="S", help="Write nothing that scores less; a share between 0 and 1, as 0.9."
+)
+@click.option(
+    "--calibration",
+    type=int,
+    default=768,
+    show_default=True,
+    metavar="N",
+    help="Images that corrections are fitted on.",
+)
+@keep_option
+@preprocessing_options
+@label_offset_option
+@seed_option
+@click.option("--run-dir", type=FILE, metavar="DIR", help="Where the run is kept; OUTPUT.run by default.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the run directory.")
+@force_option
+@json_option
+@verbose_option
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    model: Path,
+    data: Path,
+    latency: str,
+    output: Path,
+    device: str,
+    agent: str,
+    episodes: int,
+    min_score: float | None,
+    calibration: int,
+    keep: tuple[str, ...],
+    preprocessing: Preprocessing,
+    size: tuple[int, int] | None,
+    label_offset: int,
+    seed: int,
+    run_dir: Path | None,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compress a model to a latency target.
+
+    Searches for the widths that keep the score and meet the target on the device, refits what is left, checks it
+    against the original, and writes SLIM.onnx and a report.
+    """
+
+    from ..pipeline import compress
+    from ..report import to_json
+
+    interrupted_hint(context, "; where the search had begun, --resume goes on")
+    result = compress(
+        model,
+        data=data,
+        target=latency,
+        device=device,
+        agent=agent,
+        episodes=episodes,
+        seed=seed,
+        output=output,
+        run_dir=run_dir,
+        calibration=calibration,
+        preprocessing=preprocessing,
+        size=size,
+        keep=keep,
+        min_score=min_score,
+        label_offset=label_offset,
+        resume=resume,
+        force=force,
+        show=True,
+    )
+    if as_json:
+        show_json({**json.loads(to_json(result.report)), "run_dir": str(result.run_dir)})
+    else:
+        headline(result.report, result.run_dir)

@@ -1,0 +1,96 @@
+"""Results on standard output: tables for people, JSON for programs. Everything else goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..report import ReportData
+
+__all__ = ["before_and_after", "headline", "note", "say", "show_json", "show_table", "table"]
+
+_WIDE = 10_000
+"""Columns where there is no terminal: what reads a pipe is not helped by names cut to 80."""
+
+
+def show_json(result: Mapping[str, object]) -> None:
+    """One JSON object."""
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """A line of the result."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A line beside the result, that the user should know."""
+    click.echo(f"note: {text}", err=True)
+
+
+def table(*headers: str, title: str | None = None) -> Table:
+    """An empty table. A header that begins with `>` makes a column of figures, aligned to the right."""
+    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for header in headers:
+        figures = header.startswith(">")
+        made.add_column(header.removeprefix(">"), justify="right" if figures else "left", no_wrap=figures)
+    return made
+
+
+def show_table(made: Table) -> None:
+    """Print a table. Names of layers are shown as they are, whatever brackets or colons they hold."""
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(made)
+
+
+def before_and_after() -> Table:
+    """The table that compares the slim model with the original."""
+    return table("", ">original", ">slim", ">change")
+
+
+def headline(report: ReportData, run: Path) -> None:
+    """What came of a compression, and where it lies."""
+    from ..report.html import change, points, short
+
+    latency, score, before, after = report.latency, report.score, report.model, report.slim
+    rows = before_and_after()
+    rows.add_row(
+        "latency",
+        _milliseconds(latency.baseline_ms, latency.baseline_low_ms, latency.baseline_high_ms),
+        _milliseconds(latency.slim_ms, latency.slim_low_ms, latency.slim_high_ms),
+        f"{latency.ratio:.3f}x [{latency.low:.3f}, {latency.high:.3f}]",
+    )
+    rows.add_row(
+        score.kind, f"{100 * score.baseline:.2f} %", f"{100 * score.slim:.2f} %", points(score.slim - score.baseline)
+    )
+    rows.add_row(
+        "parameters", short(before.parameters), short(after.parameters), change(before.parameters, after.parameters)
+    )
+    rows.add_row("MACs", short(before.macs), short(after.macs), change(before.macs, after.macs))
+    rows.add_row("file", short(before.bytes, "B"), short(after.bytes, "B"), change(before.bytes, after.bytes))
+    show_table(rows)
+    device = report.device
+    say(
+        f"latency on {device.spec} ({device.provider}, onnxruntime {device.onnxruntime}), with "
+        f"{100 * latency.confidence:.0f} % intervals; the target of {report.target.ratio:.3g}x is "
+        f"{'met' if report.met else 'NOT met'}"
+    )
+    say(f"{score.kind} ({score.detail}) on {score.images:,} images, none of which calibrated")
+    say(f"slim model: {after.path}")
+    say(f"report:     {run / 'report.html'}")
+
+
+def _milliseconds(median: float, low: float | None, high: float | None) -> str:
+    interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+    return f"{median:.3g} ms{interval}"

@@ -1,0 +1,247 @@
+"""The whole job on a small net: what comes out, what a run leaves, and what a replay repeats."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ortrim.compressor import Target, compress
+from ortrim.compressor.agents import Agent, register
+from ortrim.compressor.search.trials import Trials
+from ortrim.errors import InputError, NothingToPruneError, OutputError, RunError, TargetError
+from ortrim.graph import analyze, load
+
+EPISODES = 5
+
+
+def small_net(path, width=32):
+    """Three convolutions with a residual sum on 16x16 pixels, whose latency is mostly convolution."""
+    rng = np.random.default_rng(0)
+    weights, nodes = [], []
+
+    def conv(x, name, outputs, inputs):
+        w = rng.standard_normal((outputs, inputs, 3, 3)) / np.sqrt(9 * inputs)
+        weights.append(numpy_helper.from_array(w.astype(np.float32), f"{name}.w"))
+        weights.append(numpy_helper.from_array(rng.standard_normal(outputs).astype(np.float32) / 4, f"{name}.b"))
+        nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [name], name, pads=[1] * 4))
+        return name
+
+    def relu(x):
+        nodes.append(helper.make_node("Relu", [x], [f"{x}.r"], f"{x}.relu"))
+        return f"{x}.r"
+
+    stem = relu(conv("image", "stem", width, 3))
+    inner = conv(relu(conv(stem, "first", 2 * width, width)), "second", width, 2 * width)
+    nodes.append(helper.make_node("Add", [inner, stem], ["sum"], "sum"))
+    last = relu(conv(relu("sum"), "third", 2 * width, width))
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pool"], "pool"))
+    nodes.append(helper.make_node("Flatten", ["pool"], ["flat"], "flat"))
+    weights.append(numpy_helper.from_array(rng.standard_normal((2 * width, 6)).astype(np.float32), "fc.w"))
+    weights.append(numpy_helper.from_array(np.zeros(6, np.float32), "fc.b"))
+    nodes.append(helper.make_node("Gemm", ["flat", "fc.w", "fc.b"], ["logits"], "fc"))
+    value = helper.make_tensor_value_info
+    inputs = [value("image", TensorProto.FLOAT, ("batch", 3, 16, 16))]
+    graph = helper.make_graph(nodes, "net", inputs, [value("logits", TensorProto.FLOAT, ("batch", 6))], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    # Spread the votes over the classes, so that agreement means something.
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits = session.run(None, {"image": rng.random((256, 3, 16, 16), np.float32)})[0]
+    scale = 1 / logits.std(0)
+    for tensor in model.graph.initializer:
+        if tensor.name == "fc.w":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * scale, "fc.w"))
+        elif tensor.name == "fc.b":
+            tensor.CopyFrom(numpy_helper.from_array(-logits.mean(0) * scale, "fc.b"))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(folder):
+    """Figures of layers go to a cache of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return small_net(folder / "net.onnx")
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (160, 16, 16, 3), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=images)
+    return folder / "images.npz"
+
+
+@pytest.fixture(scope="module")
+def job(model, data):
+    """Arguments of a small job."""
+    return {"model": model, "data": data, "target": Target.parse("0.8x"), "episodes": EPISODES, "calibration": 64}
+
+
+@pytest.fixture(scope="module")
+def done(job, folder):
+    return compress(**job, output=folder / "slim.onnx", run_dir=folder / "run")
+
+
+def test_the_target_is_met_and_the_model_is_smaller(done, model):
+    assert done.latency.value <= 0.8
+    assert done.report.met
+    assert done.report.slim.parameters < done.report.model.parameters
+    slim = onnx.load(done.output)
+    onnx.checker.check_model(slim, full_check=True)
+    assert sum(np.prod(t.dims) for t in slim.graph.initializer) < sum(
+        np.prod(t.dims) for t in onnx.load(model).graph.initializer
+    )
+
+
+def test_the_interface_of_the_model_is_kept(done, model):
+    before, after = onnx.load(model).graph, onnx.load(done.output).graph
+    assert list(after.input) == list(before.input)
+    assert list(after.output) == list(before.output)
+    assert not {tensor.name for tensor in after.initializer} & {value.name for value in after.input}
+    session = onnxruntime.InferenceSession(str(done.output), providers=["CPUExecutionProvider"])
+    for batch in (1, 3):
+        (logits,) = session.run(None, {"image": np.zeros((batch, 3, 16, 16), np.float32)})
+        assert logits.shape == (batch, 6)
+
+
+def test_provenance_is_in_the_header(done):
+    header = {item.key: item.value for item in onnx.load(done.output).metadata_props}
+    assert json.loads(header["ortrim.plan"]) == done.plan
+    assert len(header["ortrim.source_sha256"]) == 64
+
+
+def test_the_plan_names_groups_of_the_model(done, model):
+    sizes = {group.name: group.size for group in analyze(load(model)).groups}
+    assert all(0 <= kept <= sizes[name] for name, kept in done.plan.items())
+    assert any(kept < sizes[name] for name, kept in done.plan.items())
+
+
+def test_the_run_directory_holds_what_was_promised(done):
+    names = {"report.html", "report.json", "trials.sqlite", "slim.onnx", "log.txt"}
+    assert names <= {entry.name for entry in done.run_dir.iterdir()}
+    report = json.loads((done.run_dir / "report.json").read_text())
+    assert report["device"]["spec"] == "cpu:threads=1"
+    assert report["target"]["ratio"] == 0.8
+    assert report["latency"]["low"] <= report["latency"]["ratio"] <= report["latency"]["high"]
+    assert report["score"]["kind"] == "agreement"
+    assert report["search"]["episodes"] == EPISODES
+    assert report["search"]["best_episode"] in range(1, EPISODES + 1)
+    assert set(report["plan"]) == {group["name"] for group in [{"name": n} for n in report["plan"]]}
+    assert {"path", "sha256", "parameters", "macs"} <= set(report["slim"])
+
+
+def test_a_replay_repeats_the_search_bit_for_bit(done, job, folder):
+    again = compress(**{**job, "device": f"replay:{done.run_dir}"}, run_dir=folder / "again")
+    with Trials.open(done.run_dir / "trials.sqlite") as first, Trials.open(again.run_dir / "trials.sqlite") as second:
+        one, two = ([(trial.plan, trial.score, trial.ratio) for trial in trials] for trials in (first, second))
+    assert one == two
+    assert again.plan == done.plan
+    assert again.score == done.score
+
+
+def test_another_seed_cannot_be_replayed(done, job, folder):
+    with pytest.raises(RunError, match="replay a run with its own"):
+        compress(**{**job, "device": f"replay:{done.run_dir}", "seed": 5, "agent": "random"}, run_dir=folder / "other")
+
+
+def test_a_run_that_was_cut_off_goes_on(done, job, folder):
+    cut = folder / "cut"
+    shutil.copytree(done.run_dir, cut)
+    for name in ("report.json", "report.html", "slim.onnx"):
+        (cut / name).unlink()
+    with Trials.open(cut / "trials.sqlite") as trials:
+        kept = [(trial.plan, trial.score, trial.ratio) for trial in trials][:3]
+        trials._connection.execute("DELETE FROM trials WHERE id > 3")
+    result = compress(**job, output=folder / "cut.onnx", run_dir=cut, resume=True)
+    with Trials.open(cut / "trials.sqlite") as trials:
+        after = [(trial.plan, trial.score, trial.ratio) for trial in trials]
+    assert after[:3] == kept
+    assert len(after) == EPISODES
+    assert result.latency.value <= 0.8
+
+
+def test_a_resumed_run_must_be_the_same_job(done, job):
+    with pytest.raises(RunError, match="seed"):
+        compress(**{**job, "seed": 7}, run_dir=done.run_dir, resume=True)
+
+
+def test_ctrl_c_ends_with_the_best_so_far(job, folder):
+    from ortrim.compressor.agents import create
+
+    @register("interrupted")
+    class Interrupted(Agent):
+        """Greedy, until somebody presses Ctrl-C at the fourth candidate."""
+
+        def __init__(self, space, episodes, seed):
+            self.inner = create("greedy", space, episodes, seed)
+            self.asked = 0
+
+        def ask(self):
+            self.asked += 1
+            if self.asked == 4:
+                raise KeyboardInterrupt
+            return self.inner.ask()
+
+        def tell(self, plan, outcome):
+            self.inner.tell(plan, outcome)
+
+    result = compress(**{**job, "agent": "interrupted", "episodes": 50}, run_dir=folder / "interrupted")
+    assert result.report.search.episodes == 3
+    assert result.latency.value <= 0.8
+    assert any("interrupted" in note for note in result.report.notes)
+
+
+def test_a_score_that_is_too_low_writes_no_model(done, job, folder):
+    settings = {**job, "device": f"replay:{done.run_dir}", "min_score": 1.0}
+    if done.score.value == 1.0:
+        pytest.skip("the small net lost nothing")
+    with pytest.raises(TargetError, match="--min-score"):
+        compress(**settings, output=folder / "refused.onnx", run_dir=folder / "refused")
+    assert not (folder / "refused.onnx").exists()
+    assert not (folder / "refused" / "slim.onnx").exists()
+
+
+def test_refusals_leave_nothing_behind(job, folder, model):
+    target = folder / "nothing.onnx"
+    run = folder / "nothing"
+    taken = folder / "taken.onnx"
+    taken.write_bytes(b"somebody's")
+    for change, error in (
+        ({"agent": "nobody"}, InputError),
+        ({"episodes": 0}, InputError),
+        ({"min_score": 90.0}, InputError),
+        ({"device": "abacus"}, InputError),
+        ({"device": "replay:nowhere"}, InputError),
+        ({"keep": ["nothing*"]}, InputError),
+        ({"keep": ["*"]}, NothingToPruneError),
+        ({"target": "0.0001ms"}, TargetError),
+        ({"target": "1000ms"}, InputError),
+        ({"output": taken}, OutputError),
+        ({"output": model}, OutputError),
+    ):
+        with pytest.raises(error) as caught:
+            compress(**{**job, "output": target, "run_dir": run, **change})
+        assert "\n" not in str(caught.value)
+        assert not target.exists(), change
+        if error is not TargetError:  # a search that found nothing is kept
+            assert not run.exists(), change
+        else:
+            shutil.rmtree(run)
+    assert taken.read_bytes() == b"somebody's"

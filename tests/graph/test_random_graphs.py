@@ -1,0 +1,309 @@
+"""Random graphs of supported operators, each against the oracle.
+
+A recipe is plain data (operator, which tensors, one number), so hypothesis shrinks a failure to a few readable steps;
+`Random` turns it into a graph. Steps that do not fit the tensors at hand become something near that does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ortrim.graph import Removal, analyze, load, slim, verify
+
+
+class Random:
+    """Feature maps (batch, channels, side, side) so far, and one method for every step that a recipe can name."""
+
+    def __init__(self, net):
+        self.net = net
+        self.maps = ["x"]
+        self.side = {"x": 8}
+
+    def apply(self, step, first, second, number):
+        x = self.maps[-1 - first % len(self.maps)]
+        y = self.maps[-1 - second % len(self.maps)]
+        out = getattr(self, step)(x, y, number)
+        self.side.setdefault(out, self.side[x])
+        self.maps.append(out)
+
+    def op(self, kind, x, *more, side=None, **attributes):
+        out = self.net.op(kind, x, *more, **attributes)
+        self.side[out if isinstance(out, str) else out[0]] = side or self.side[x]
+        return out
+
+    def c(self, x):
+        return self.net.channels[x]
+
+    def fit(self, x, channels, side):
+        """`x` itself where it has that shape, else resized and convolved to it."""
+        if self.side[x] != side:
+            sizes = self.net.integers(2, self.c(x), side, side)
+            x = self.op("Resize", x, "", "", sizes, mode="nearest", side=side)
+        return x if self.c(x) == channels else self.conv(x, x, channels - 2)
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+    def conv(self, x, y, n):
+        out = self.net.conv(x, n + 2, k=(1, 3)[n % 2], bias=bool(n % 3))
+        self.side[out] = self.side[x]
+        return out
+
+    def strided(self, x, y, n):
+        out = self.net.conv(x, n + 2, stride=2)
+        self.side[out] = (self.side[x] + 1) // 2
+        return out
+
+    def grouped(self, x, y, n):
+        groups = 2 + n % 2
+        out = self.net.conv(self.fit(x, groups * (1 + n % 3), self.side[x]), groups * (2 + n % 4), group=groups)
+        self.side[out] = self.side[x]
+        return out
+
+    def depthwise(self, x, y, n):
+        out = self.net.conv(x, self.c(x) * (1 + n % 2), group=self.c(x))
+        self.side[out] = self.side[x]
+        return out
+
+    def transposed(self, x, y, n):
+        group = (1, 2, self.c(x))[n % 3] if self.c(x) % 2 == 0 else 1
+        each = 1 + n % 4
+        operands = [self.net.weight(self.c(x), each, 3, 3), self.net.weight(each * group)]
+        return self.op("ConvTranspose", x, *operands, group=group, channels=each * group, pads=[1] * 4)
+
+    def bn(self, x, y, n):
+        return self.net.bn(x)
+
+    def prelu(self, x, y, n):
+        return self.op("PRelu", x, self.net.weight(*((self.c(x), 1, 1) if n % 2 else (1, 1, 1))))
+
+    def activation(self, x, y, n):
+        kinds = ("Relu", "Sigmoid", "Tanh", "HardSwish", "LeakyRelu", "Elu", "Softplus", "Abs", "Identity", "Dropout")
+        return self.op(kinds[n % len(kinds)], x)
+
+    def clip(self, x, y, n):
+        return self.op("Clip", x, self.net.constant(np.float32(0.5)), self.net.constant(np.float32(6)))
+
+    # -- joins --------------------------------------------------------------------------------------------------------
+    def residual(self, x, y, n):
+        kinds = ("Add", "Mul", "Max", "Sub", "Sum", "Mean")
+        return self.op(kinds[n % len(kinds)], x, self.fit(y, self.c(x), self.side[x]))
+
+    def block(self, x, y, n):
+        inner = self.op("Relu", self.conv(x, x, n))
+        return self.op(("Add", "Max", "Mul")[n % 3], self.conv(inner, inner, self.c(x) - 2), x)
+
+    def concat(self, x, y, n):
+        parts = [x, self.fit(y, self.c(y), self.side[x]), x][: 2 + n % 2]
+        order = parts[::-1] if n % 4 > 1 else parts
+        return self.op("Concat", order[0], *order[1:], axis=1, channels=sum(map(self.c, order)))
+
+    def twice(self, x, y, n):
+        return self.op("Concat", x, x, axis=1, channels=2 * self.c(x))
+
+    def dense(self, x, y, n):
+        for _ in range(1 + n % 2):
+            x = self.concat(x, self.conv(self.op("Relu", self.named(self.net.bn(x), x)), x, n), 0)
+        return x
+
+    def named(self, new, like):
+        self.side[new] = self.side[like]
+        return new
+
+    def constant(self, x, y, n):
+        shape = [(self.c(x), 1, 1), (1, self.c(x), self.side[x], 1), (self.side[x],), (1, 1, 1, 1)][n % 4]
+        return self.op(("Add", "Mul", "Sub")[n % 3], x, self.net.weight(*shape))
+
+    def where(self, x, y, n):
+        condition = self.op("Greater", x, self.net.constant(np.float32(0.1)))
+        other = self.fit(y, self.c(x), self.side[x])
+        return self.op("Where", condition, *((x, other) if n % 2 else (other, x)), channels=self.c(x))
+
+    # -- moving -------------------------------------------------------------------------------------------------------
+    def pieces(self, x, y, n):
+        """Split in two, the halves treated differently and put together in either order, or gated (GLU)."""
+        c = self.c(x)
+        if c < 2:
+            return self.conv(x, x, n)
+        sizes = (c // 2, c - c // 2) if n % 2 else (1, c - 1)
+        left, right = self.op("Split", x, self.net.integers(*sizes), outputs=2, axis=1)
+        for name, size in zip((left, right), sizes, strict=True):
+            self.net.channels[name], self.side[name] = size, self.side[x]
+        right = self.op("Sigmoid", right)
+        if sizes[0] == sizes[1] and n % 3 == 0:
+            return self.op("Mul", left, right)
+        if sizes[0] == 1 and n % 3 == 1:
+            return self.op("Mul", right, left)
+        return self.op("Concat", right, left, axis=1, channels=c) if n % 4 > 1 else self.concat(left, right, 0)
+
+    def sliced(self, x, y, n):
+        c, step = self.c(x), (1, 2, -1, -2)[n % 4]
+        start, end = (n % 3 % c, c + n) if step > 0 else (c - 1 - n % 2, -99)
+        count = len(range(c)[slice(start, end if step > 0 else None, step)])
+        if not count:
+            return self.conv(x, x, n)
+        return self.op("Slice", x, *(self.net.integers(v) for v in (start, end, 1, step)), channels=count)
+
+    def padded(self, x, y, n):
+        low, high = n % 3, (n + 1) % 4
+        pads = self.net.integers(0, low, 0, 0, 0, high, 0, 0)
+        return self.op("Pad", x, pads, self.net.constant(np.float32(n % 2)), channels=self.c(x) + low + high)
+
+    def gather(self, x, y, n):
+        picks = self.net.rng.integers(-self.c(x), self.c(x), 1 + n % 8)
+        return self.op("Gather", x, self.net.integers(*picks), axis=1, channels=len(picks))
+
+    def shuffle(self, x, y, n):
+        groups = 2 + n % 2
+        x = self.fit(x, groups * (2 + n % 3), self.side[x])
+        c, s = self.c(x), self.side[x]
+        split = self.op("Reshape", x, self.net.integers(2, groups, c // groups, s, s))
+        turned = self.op("Transpose", split, perm=[0, 2, 1, 3, 4])
+        return self.op("Reshape", turned, self.net.integers(*((2, c, s, s) if n % 2 else (0, -1, s, s))), channels=c)
+
+    def last(self, x, y, n):
+        """To channels last, something there, and back."""
+        out = self.op("Transpose", x, perm=[0, 2, 3, 1])
+        out = self.op("Add", out, self.net.weight(self.c(x))) if n % 2 else self.op("Relu", out)
+        return self.op("Transpose", out, perm=[0, 3, 1, 2])
+
+    def flat(self, x, y, n):
+        """Space as one axis and back."""
+        c, s = self.c(x), self.side[x]
+        out = self.op("Reshape", x, self.net.integers(0, 0, -1))
+        return self.op("Reshape", self.op("Tanh", out), self.net.integers(2, c if n % 2 else -1, s, s))
+
+    def depth(self, x, y, n):
+        x = self.fit(x, 4 * (1 + n % 3), min(self.side[x], 8))
+        mode = ("DCR", "CRD")[n % 2]
+        up = self.op("DepthToSpace", x, blocksize=2, mode=mode, channels=self.c(x) // 4, side=2 * self.side[x])
+        if n % 4 < 2:
+            return up
+        return self.op("SpaceToDepth", up, blocksize=2, channels=self.c(x), side=self.side[x])
+
+    # -- space --------------------------------------------------------------------------------------------------------
+    def pool(self, x, y, n):
+        kind = ("MaxPool", "AveragePool")[n % 2]
+        side = self.side[x] // 2
+        return self.op(kind, x, kernel_shape=[2, 2], strides=[2, 2], side=side) if side else self.op("Relu", x)
+
+    def resize(self, x, y, n):
+        scales = self.net.constant(np.array([1, 1, 2, 2], np.float32))
+        return self.op("Resize", x, "", scales, mode="nearest", side=2 * self.side[x]) if self.side[x] < 9 else x
+
+    def squeeze_excite(self, x, y, n):
+        mean = self.op("ReduceMean", x, axes=[2, 3]) if n % 2 else self.op("GlobalAveragePool", x)
+        inner = self.net.relu(self.net.conv(mean, 2 + n % 3, k=1))
+        return self.op("Mul", x, self.op("Sigmoid", self.named(self.net.conv(inner, self.c(x), k=1), x)))
+
+    def spatial_gate(self, x, y, n):
+        source = self.fit(y, self.c(y), self.side[x])
+        gate = self.conv(source, source, -1) if n % 2 else self.op("ReduceMean", source, axes=[1], channels=1)
+        return self.op("Mul", *((x, gate) if n % 3 else (gate, x)), channels=self.c(x))
+
+    # -- normalisation across channels: not exact ----------------------------------------------------------------------
+    def layer_norm(self, x, y, n):
+        if n % 3 == 0:  # over the width: the channels are not concerned
+            return self.op("LayerNormalization", x, self.net.weight(self.side[x]), axis=-1)
+        out = self.op("Transpose", x, perm=[0, 2, 3, 1])
+        out = self.op("LayerNormalization", out, self.net.weight(self.c(x)), self.net.weight(self.c(x)), axis=-1)
+        return self.op("Transpose", out, perm=[0, 3, 1, 2])
+
+    def group_norm(self, x, y, n):
+        """As torch exports it: InstanceNormalization of a reshaped map, then scale and bias."""
+        x = self.fit(x, 2 * (1 + n % 4), self.side[x])
+        c, s = self.c(x), self.side[x]
+        groups = (1, 2, c)[n % 3]
+        out = self.op("Reshape", x, self.net.integers(0, groups, -1))
+        out = self.op("InstanceNormalization", out, self.net.weight(groups), self.net.weight(groups))
+        out = self.op("Reshape", out, self.net.integers(2, c, s, s))
+        return self.op("Add", self.op("Mul", out, self.net.weight(c, 1, 1)), self.net.weight(c, 1, 1))
+
+    def instance_norm(self, x, y, n):
+        return self.op("InstanceNormalization", x, self.net.weight(self.c(x)), self.net.weight(self.c(x)))
+
+    def softmax(self, x, y, n):
+        return self.op("Softmax", x, axis=(1, -1, 2)[n % 3]) if n % 4 else self.op("LRN", x, size=3)
+
+    # -- outputs ------------------------------------------------------------------------------------------------------
+    def output(self, x, kind):
+        net, c, s = self.net, self.c(x), self.side[x]
+        match kind % 7:
+            case 0:
+                return net.head(x)
+            case 1:
+                flat = self.op("Flatten", x)
+                return net.op("Gemm", flat, net.weight(c * s * s, 4), net.weight(4))
+            case 2:
+                flat = self.op("Reshape", self.op("Transpose", x, perm=[0, 2, 3, 1]), net.integers(2, -1))
+                return net.op("Softmax", net.op("MatMul", flat, net.weight(c * s * s, 4)), axis=-1)
+            case 3:
+                mean = net.op("ReduceMean", x, axes=[2, 3], keepdims=0)
+                return net.op("Add", net.op("MatMul", mean, net.weight(c, 4)), net.weight(4))
+            case 4:
+                return net.conv(x, 3, k=1)
+            case 5:
+                return net.op("Squeeze", net.op("GlobalAveragePool", net.conv(x, 4, k=1)))
+            case _:
+                return net.op("ReduceMax", x, axes=[1], keepdims=0)
+
+
+STEPS = sorted(
+    name for name in vars(Random) if name[0] != "_" and name not in {"apply", "op", "c", "fit", "named", "output"}
+)
+number = st.integers(0, 11)
+steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(0, 5), number)
+recipes = st.fixed_dictionaries(
+    {
+        "steps": st.lists(steps, min_size=2, max_size=9),
+        "outputs": st.lists(st.tuples(st.integers(0, 2), number), min_size=1, max_size=3),
+        "seed": st.integers(0, 3),
+    }
+)
+
+
+def build(net, recipe) -> onnx.ModelProto:
+    graph = Random(net((2, 3, 8, 8), seed=recipe["seed"]))
+    graph.apply("conv", 0, 0, 4)
+    for step in recipe["steps"]:
+        graph.apply(*step)
+    return graph.net.model(*(graph.output(graph.maps[-1 - which % len(graph.maps)], kind) for which, kind in recipe["outputs"]))
+
+
+def check_labels(model, analysis):
+    """Arrays have the rank of their tensor, and on every axis its size or 1."""
+    for value in model.graph.value_info:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        labels = analysis.labels[value.name]
+        assert labels.ndim == len(shape), value.name
+        assert all(a in (1, b) for a, b in zip(labels.shape, shape, strict=True)), value.name
+
+
+def subsets(analysis, seed) -> list[Removal]:
+    """One unit of every group, all but one, and any number of them."""
+    rng = np.random.default_rng(seed)
+    groups = [group for group in analysis.groups if group.size > 1]
+    counts = ([1, group.size - 1, rng.integers(1, group.size)] for group in groups)
+    chosen = [[rng.permutation(g.size)[:n].tolist() for n in c] for g, c in zip(groups, counts, strict=True)]
+    return [{g.name: units[i] for g, units in zip(groups, chosen, strict=True)} for i in range(3)]
+
+
+def check(model, oracle):
+    before = model.SerializeToString()
+    analysis = oracle(model)
+    loaded = load(model)
+    check_labels(loaded, analysis)
+    for removal in subsets(analysis, 0):
+        small = slim(loaded, removal, analysis=analysis)
+        verify(loaded, small, removal, analysis=analysis)
+        onnx.checker.check_model(small, full_check=True)
+    assert model.SerializeToString() == before
+    return loaded, analysis
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(recipe=recipes)
+def test_every_removal_passes_the_oracle(net, oracle, recipe):
+    check(build(net, recipe), oracle)
