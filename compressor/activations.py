@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import onnx
@@ -11,14 +12,23 @@ import onnxruntime as ort
 from ..errors import DataError
 from ..graph.protos import copy_without_weights
 
-__all__ = ["Feeds", "activations", "as_feeds", "batches", "open_session", "sample_count"]
+__all__ = [
+    "Feeds",
+    "activations",
+    "as_feeds",
+    "batches",
+    "fixed_batch",
+    "open_session",
+    "outputs_of",
+    "sample_count",
+]
 
 Feeds = Mapping[str, np.ndarray]
 """Graph input -> values; axis 0 counts samples. An input of rank 0 is the same for all samples."""
 
 _LARGEST_BATCH = 64
 _COPIES = 3
-"""Of a batch that exist at a time: onnxruntime's, the one being made for numpy, and the one that the caller looks at."""
+"""Of a batch that exist at a time: onnxruntime's, numpy's, and the one before that the caller still looks at."""
 
 
 def as_feeds(model: onnx.ModelProto, images: np.ndarray | Feeds) -> dict[str, np.ndarray]:
@@ -82,6 +92,12 @@ def open_session(model: onnx.ModelProto, threads: int = 0) -> ort.InferenceSessi
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def outputs_of(session: ort.InferenceSession, names: Sequence[str], values: Feeds) -> dict[str, np.ndarray]:
+    """Outputs by name, from whichever of `values` the session takes."""
+    feeds = {value.name: values[value.name] for value in session.get_inputs()}
+    return dict(zip(names, cast("list[np.ndarray]", session.run(names, feeds)), strict=True))
+
+
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """A copy of the model that returns `tensors` and computes nothing else."""
     out = copy_without_weights(model)
@@ -121,8 +137,7 @@ def activations(
                 break
             values = {name: batch[name] for name in part if name in given}
             if session is not None:
-                needed = {value.name: batch[value.name] for value in session.get_inputs()}
-                values.update(zip(computed, session.run(computed, needed), strict=True))
+                values.update(outputs_of(session, computed, batch))
             yield values
 
 
@@ -133,8 +148,7 @@ def _sizes(model: onnx.ModelProto, tensors: Sequence[str], first: Feeds, threads
     sizes = {name: first[name].nbytes for name in tensors if name in given}
     if computed:
         session = open_session(with_outputs(model, computed), threads)
-        needed = {value.name: first[value.name] for value in session.get_inputs()}
-        sizes.update({name: array.nbytes for name, array in zip(computed, session.run(computed, needed), strict=True)})
+        sizes.update({name: array.nbytes for name, array in outputs_of(session, computed, first).items()})
     return sizes
 
 

@@ -236,8 +236,13 @@ def _matmul(node: onnx.NodeProto, context: _Context) -> Consumer | None:
 def _normalization(node: onnx.NodeProto, context: _Context) -> Consumer | None:
     scale, offset, variance = (context.shapes.get(node.input[place]) for place in (1, 2, 4))
     rank = context.rank(node.input[0]) - 2
-    known = scale is not None and scale == offset == variance
-    if not known or rank < 0 or sum(map(bool, node.output)) > 1 or attribute(node, "training_mode", 0):
+    if (
+        scale is None
+        or not scale == offset == variance
+        or rank < 0
+        or sum(map(bool, node.output)) > 1
+        or attribute(node, "training_mode", 0)
+    ):
         return None
     spread = numpy_helper.to_array(context.constants[node.input[4]]).astype(np.float64)
     ones, zeros = (1,) * rank, (0,) * rank

@@ -1,9 +1,9 @@
 """Taking units out of a group one at a time, with every consumer refitted after each: what does it cost?
 
-The optimal brain surgeon (Hassibi and Stork, 1993) with one block of columns a unit: for a consumer with weights W, H the
-second moments of its columns and P = H^-1, removing the columns u and refitting the others adds the squared error
-`tr(W_u P_uu^-1 W_u^T)`; then `W -= W_u P_uu^-1 P_u:` and `P -= P_:u P_uu^-1 P_u:`. Errors of a sequence of removals add
-up to the error of least squares on what is left, exactly but for the ridge.
+The optimal brain surgeon (Hassibi and Stork, 1993) with one block of columns a unit: for a consumer with weights W, H
+the second moments of its columns and P = H^-1, removing the columns u and refitting the others adds the squared error
+`tr(W_u P_uu^-1 W_u^T)`; then `W -= W_u P_uu^-1 P_u:` and `P -= P_:u P_uu^-1 P_u:`. Errors of a sequence of removals
+add up to the error of least squares on what is left, exactly but for the ridge.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Elimination:
         sizes = np.array([self._columns[unit].shape[1] for unit in units])
         for size in np.unique(sizes):
             members = np.flatnonzero(sizes == size)
-            columns = np.stack([self._columns[units[place]] for place in members])
+            columns = np.stack([self._columns[units[place]] for place in members.tolist()])
             if size == 1:  # 1x1 convolutions and Gemm: many units, and blocks too small for a call of LAPACK each
                 norms = np.einsum("grc,grc->gc", self._weight, self._weight)
                 ratios = norms / np.maximum(np.diagonal(self._inverse, axis1=1, axis2=2), np.finfo(np.float64).tiny)

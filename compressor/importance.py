@@ -122,33 +122,28 @@ def _eliminate(
             continue
         known = positions.get(node, [()] * group.size)
         positions[node] = [(*a, *b) for a, b in zip(known, slot.positions, strict=True)]
-    runs = [
-        Elimination(
-            moments.consumers[node],
-            weights[moments.consumers[node].weight],
-            moments[node],
-            units,
-            scale=(1.0 if moments.tails[node].scale is None else moments.tails[node].scale)
-            / sqrt(moments.spread[node]),
-            ridge=ridge,
-        )
-        for node, units in positions.items()
-        if moments.spread[node] > 0
-    ]
+    runs = []
+    for node, units in positions.items():
+        consumer, factor, spread = moments.consumers[node], moments.tails[node].scale, moments.spread[node]
+        if spread > 0:
+            scale = (np.ones(consumer.outputs) if factor is None else factor) / sqrt(spread)
+            weight = weights[consumer.weight]
+            runs.append(Elimination(consumer, weight, moments[node], units, scale=scale, ridge=ridge))
     if not runs:
         return None
     left = list(range(group.size))
     gone: list[int] = []
     damage = {group.size: 0.0}
     while left:
-        if order is None:
-            unit = left[int(np.argmin(sum(run.costs(left) for run in runs)))]
-        else:
-            unit = order[len(gone)]
+        unit = _cheapest(runs, left) if order is None else order[len(gone)]
         left.remove(unit)
         gone.append(unit)
         damage[len(left)] = damage[len(left) + 1] + sum(run.remove(unit) for run in runs)
     return tuple(gone), damage
+
+
+def _cheapest(runs: Sequence[Elimination], left: Sequence[int]) -> int:
+    return left[int(np.argmin(np.sum([run.costs(left) for run in runs], axis=0)))]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Second moments of every consumer's input, gathered once from unlabelled samples.
 
-With the mean and the covariance of the columns that a weight matrix multiplies, the least-squares weights for any set of
-kept channels are a small solve, without another pass over data. Consumers that read one tensor through one window share
-their moments.
+With the mean and the covariance of the columns that a weight matrix multiplies, the least-squares weights for any set
+of kept channels are a small solve, without another pass over data. Consumers that read one tensor through one window
+share their moments.
 """
 
 from __future__ import annotations

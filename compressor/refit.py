@@ -1,8 +1,8 @@
 """Closed-form recovery of a candidate: least-squares weights for what is left, from the moments gathered once.
 
 A consumer that computed `W x + b` from all columns computes `W' x_S + b'` from the kept ones, with
-`W', b' = argmin E ||W x + b - W' x_S - b'||^2 + ridge ||W' - W_S||^2` (He et al., Channel Pruning, ICCV 2017, eq. 4, with
-the bias refitted too and the ridge drawn to the original weights).
+`W', b' = argmin E ||W x + b - W' x_S - b'||^2 + ridge ||W' - W_S||^2` (He et al., Channel Pruning, ICCV 2017, eq. 4,
+with the bias refitted too, and a ridge that draws to the original weights).
 
 The refitted weights go into a copy of the *original*, with zeros where channels are removed; slimming it then gives the
 candidate. So `slim` turns a branch that lost every unit into its mean without knowing of means, and `verify` holds for

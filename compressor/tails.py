@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import onnx
@@ -74,13 +75,13 @@ class Tails:
         if any(name not in self._constants for name in (node.input[1], node.input[4])):
             return None
         scale, variance = (numpy_helper.to_array(self._constants[node.input[i]]).astype(np.float64) for i in (1, 4))
-        epsilon = attribute(node, "epsilon", 1e-5)
+        epsilon = cast("float", attribute(node, "epsilon", 1e-5))
         return scale / np.sqrt(variance + epsilon)
 
     def _bounds(self, node: onnx.NodeProto) -> tuple[float | None, float | None]:
         if node.op_type == "Relu":
             return 0.0, None
-        low, high = attribute(node, "min"), attribute(node, "max")
+        low, high = (cast("float | None", attribute(node, name)) for name in ("min", "max"))
         if len(node.input) > 1 and node.input[1] in self._constants:
             low = numpy_helper.to_array(self._constants[node.input[1]]).item()
         if len(node.input) > 2 and node.input[2] in self._constants:

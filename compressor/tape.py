@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype_to_tensor_dtype
 
 from ..graph.protos import captured
-from .activations import Feeds, open_session
+from .activations import Feeds, open_session, outputs_of
 
 __all__ = ["Tape"]
 
@@ -82,8 +82,7 @@ class Tape:
         for values in self._held:
             out = {name: values[name] for name in tensors if name in values}
             if session is not None:
-                given = {value.name: values[value.name] for value in session.get_inputs()}
-                out.update(zip(computed, session.run(computed, given), strict=True))
+                out.update(outputs_of(session, computed, values))
             yield out
 
     def _session(self, tensors: Sequence[str], held: Mapping[str, np.ndarray]) -> ort.InferenceSession:

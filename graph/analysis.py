@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 import onnx
 
+from ..errors import ModelError
 from .branches import Branches
 from .group import ChannelAnalysis, ChannelGroup, Frozen, Role, Slot
 from .labels import collapse, varying
@@ -51,9 +52,12 @@ def _label(walk: Walk) -> None:
         else:
             why = _unfit(walk, node)
         if why is None:
-            rule.label(walk, node)
+            try:
+                rule.label(walk, node)
+            except (IndexError, ValueError) as error:  # what the checker lets pass: a weight of the wrong rank, say
+                raise ModelError(f"{node.op_type} {node.name!r}: its tensors do not fit each other: {error}") from error
         else:
-            _freeze_node(walk, node, why)
+            walk.give_up(node, why)
     for value in graph.output:
         if value.name in walk.arrays:
             walk.freeze(walk.labels(value.name), f"makes the graph output {value.name!r}")
@@ -68,14 +72,6 @@ def _unfit(walk: Walk, node: onnx.NodeProto) -> str | None:
         if 0 in shape and not walk.is_constant(name):
             return f"{name!r} at {node.op_type} {node.name!r} has no entries"
     return None
-
-
-def _freeze_node(walk: Walk, node: onnx.NodeProto, reason: str) -> None:
-    for name in {*node.input} | captured(node):
-        if name in walk.arrays:
-            walk.freeze(walk.labels(name), reason)
-    for name in filter(None, node.output):
-        walk.write(name, walk.stays(len(walk.shape(name) or ()), reason))
 
 
 def _resolve(walk: Walk) -> None:
@@ -194,7 +190,8 @@ def _groups(walk: Walk) -> ChannelAnalysis:
 
 def _frozen(walk: Walk, uses: Sequence[Use], reasons: Mapping[int, str], number_of: np.ndarray) -> tuple[Frozen, ...]:
     """Layers that make channels which stay, each with the first reason."""
-    found: dict[str, str] = {}
+    order = {node.name: place for place, node in enumerate(walk.model.graph.node)}
+    found = dict(walk.opaque)
     for use in uses:
         if use.role is not Role.PRODUCER or use.node in found:
             continue
@@ -202,4 +199,4 @@ def _frozen(walk: Walk, uses: Sequence[Use], reasons: Mapping[int, str], number_
         if (number_of[roots] < 0).any():
             stay = (reasons[root] for root in roots.tolist() if root in reasons)
             found[use.node] = next(stay, "its channels are tied to each other: they can only go together")
-    return tuple(Frozen(layer, reason) for layer, reason in found.items())
+    return tuple(Frozen(layer, found[layer]) for layer in sorted(found, key=order.__getitem__))

@@ -10,7 +10,7 @@ import onnx
 from onnx import checker, numpy_helper
 
 from ..errors import VerificationError
-from .protos import copy_without_weights
+from .protos import captured, copy_without_weights
 
 __all__ = ["finish"]
 
@@ -32,7 +32,7 @@ def finish(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelPro
     """
     out = copy_without_weights(model)
     weights = [_without_tiny(tensor) for tensor in model.graph.initializer]
-    replaced, kept = _share(weights)
+    replaced, kept = _share(weights, {value.name for value in out.graph.output}.union(*map(captured, out.graph.node)))
     out.graph.initializer.extend(kept)
     for node in out.graph.node:
         for place, name in enumerate(node.input):
@@ -54,15 +54,15 @@ def _without_tiny(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.where(tiny, 0, array).astype(array.dtype), tensor.name) if tiny.any() else tensor
 
 
-def _share(tensors: list[onnx.TensorProto]) -> tuple[dict[str, str], list[onnx.TensorProto]]:
-    """Copies that `load` made (`NAME__2`) and that are still equal to NAME go back to it."""
+def _share(tensors: list[onnx.TensorProto], fixed: set[str]) -> tuple[dict[str, str], list[onnx.TensorProto]]:
+    """Copies that `load` made (`NAME__2`) and that are still equal to NAME go back to it; `fixed` names stay."""
     by_name = {tensor.name: tensor for tensor in tensors}
     replaced: dict[str, str] = {}
-    for name, tensor in by_name.items():
+    for name in sorted(by_name.keys() - fixed):  # NAME before NAME__2 before NAME__2__2
         match = _COPY.match(name)
-        first = by_name.get(match.group(1)) if match else None
-        if first is not None and _equal(first, tensor):
-            replaced[name] = first.name
+        first = replaced.get(match.group(1), match.group(1)) if match else None
+        if first in by_name and _equal(by_name[first], by_name[name]):
+            replaced[name] = first
     return replaced, [tensor for tensor in tensors if tensor.name not in replaced]
 
 

@@ -1,9 +1,10 @@
 """Shape arithmetic, folded with the batch (or any other size) unknown.
 
 Exporters write `Shape -> Gather -> Concat -> Reshape` where a size is dynamic. onnx-graphsurgeon folds what follows
-from constants; this file follows sizes, entry by entry and symbolically where they are unknown, and rewrites the shape operands of Reshape, Expand,
-Resize and the like as constants wherever that means the same for every size: an entry that copies the input's own size
-becomes 0 (Reshape) or 1 (Expand), one entry that follows from the others becomes -1.
+from constants; this file follows sizes, entry by entry and symbolically where they are unknown. What is wholly known
+becomes an initializer; the shape operands of Reshape, Expand, Resize and the like become constants wherever that means
+the same for every size: an entry that copies the input's own size becomes 0 (Reshape) or 1 (Expand), one entry that
+follows from the others becomes -1.
 """
 
 from __future__ import annotations

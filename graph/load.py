@@ -11,22 +11,22 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 from google.protobuf.message import DecodeError
-from onnx import checker, inliner, shape_inference
+from onnx import checker, inliner, numpy_helper, shape_inference
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from ..errors import ModelError
+from .check import check_content, check_valid, line
 from .fold import fold_shape_operands
-from .protos import captured, copy_without_weights, opset
+from .protos import attribute, captured, copy_without_weights, subgraphs
 
 __all__ = ["ensure_loaded", "load", "normalize", "read"]
 
-OLDEST_OPSET = 7  # before it, broadcasting and BatchNormalization meant something else
 _ROUNDS = 16  # folding a shape can make the next shape known; most graphs settle after one or two
 _KEPT = {  # folding these would undo a quantization, or make a constant of noise
     *("DequantizeLinear", "QuantizeLinear"),
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
 }
-_KINDS = {"tensor_type", "sequence_type"}
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 _PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
 
@@ -43,10 +43,10 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         ModelError: missing, empty or damaged file, not ONNX, an operator set older than 7, an invalid graph.
     """
     if isinstance(source, onnx.ModelProto):
-        _check_content(source, "the model")
+        check_content(source, "the model")
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in source.graph.initializer):
             raise ModelError("the model's weights lie in other files: load it by its path")
-        _check_valid(_bare(source), "the model")
+        check_valid(_bare(source), "the model")
         return normalize(source, "the model")
     return normalize(read(source), os.fspath(source))
 
@@ -70,34 +70,11 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     except DecodeError:
         raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
     except (OSError, checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {_line(error)}") from error
-    _check_content(model, os.fspath(path))
+        raise ModelError(f"{path}: cannot be read: {line(error)}") from error
+    check_content(model, os.fspath(path))
     # By path the checker also follows external data and files over 2 GB.
-    _check_valid(str(file) if size >= _PROTO_LIMIT or _external(file) else model, os.fspath(path))
+    check_valid(str(file) if size >= _PROTO_LIMIT or _external(file) else model, os.fspath(path))
     return model
-
-
-def _check_content(model: onnx.ModelProto, name: str) -> None:
-    if not model.graph.node or not model.graph.output:
-        raise ModelError(f"{name}: not an ONNX model: it has no nodes or no outputs")
-    if opset(model) < OLDEST_OPSET:
-        raise ModelError(f"{name}: operator set {opset(model)}; export it with {OLDEST_OPSET} or newer")
-    for value in (*model.graph.input, *model.graph.output):
-        kind = value.type.WhichOneof("value")
-        if kind not in _KINDS:
-            raise ModelError(f"{name}: {value.name!r} is of the kind {kind or 'unknown'}, which cannot be read")
-        if kind == "tensor_type" and value.type.tensor_type.elem_type not in onnx.TensorProto.DataType.values():
-            raise ModelError(f"{name}: {value.name!r} is of an unknown type")
-    for tensor in model.graph.initializer:
-        if tensor.data_type not in onnx.TensorProto.DataType.values():
-            raise ModelError(f"{name}: the initializer {tensor.name!r} is of an unknown type")
-
-
-def _check_valid(model: onnx.ModelProto | str, name: str) -> None:
-    try:
-        checker.check_model(model)
-    except (checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{name}: invalid ONNX: {_line(error)}") from error
 
 
 def ensure_loaded(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
@@ -128,6 +105,7 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     model = inliner.inline_local_functions(model) if model.functions else _copy(model)
     _drop_initializer_inputs(model)
     _name_nodes(model)
+    _spell_out(model.graph)
     _drop_claims(model)
     try:
         model = _infer(_fold(model))
@@ -136,13 +114,9 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
                 break
             model = _infer(_fold(model))
     except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
-        raise ModelError(f"{name}: invalid ONNX: {_line(error)}") from error
+        raise ModelError(f"{name}: invalid ONNX: {line(error)}") from error
     _unshare(model)
     return model
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -176,6 +150,18 @@ def _name_nodes(model: onnx.ModelProto) -> None:
             taken.add(node.name)
 
 
+def _spell_out(graph: onnx.GraphProto) -> None:
+    """Constants given as numbers become tensors: graphsurgeon would make float64 of a `value_float`."""
+    for node in graph.node:
+        for body in subgraphs(node):
+            _spell_out(body)
+        for key, dtype in _NUMBERS.items() if node.op_type == "Constant" else ():
+            value = attribute(node, key)
+            if value is not None:
+                tensor = numpy_helper.from_array(np.array(value, dtype=dtype))
+                node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", tensor))
+
+
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constant folding and removal of dead nodes by onnx-graphsurgeon, with the model's own header kept."""
     onnxruntime.set_default_logger_severity(3)  # graphsurgeon folds with it; its warnings are not the user's concern
@@ -203,7 +189,12 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     """Shapes inferred anew, in place."""
     _drop_claims(model)
-    inferred = shape_inference.infer_shapes(_bare(model), data_prop=True).graph.value_info
+    bare = _bare(model)
+    for node in bare.graph.node:
+        if node.op_type == "GroupNormalization":  # nothing is inferred through it
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    inferred = shape_inference.infer_shapes(bare, data_prop=True).graph.value_info
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred)
     return model

@@ -58,6 +58,8 @@ class Walk:
         self.arrays: dict[str, np.ndarray] = {}
         self.uses: list[Use] = []
         self.followers: list[Follower] = []
+        self.opaque: dict[str, str] = {}
+        """Layers with weights that no group can reach, and why."""
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
@@ -159,6 +161,17 @@ class Walk:
         """Nothing that carries these labels can go."""
         self.atoms.freeze(labels, reason)
 
+    def give_up(self, node: onnx.NodeProto, reason: str) -> None:
+        """Freeze everything that the node reads and makes."""
+        inner = captured(node)
+        for name in {*node.input} | inner:
+            if name in self.arrays:
+                self.freeze(self.labels(name), reason)
+        for name in filter(None, node.output):
+            self.write(name, self.stays(len(self.shape(name) or ()), reason))
+        if inner or any(len(self._initializers[name].dims) > 1 for name in node.input if self.is_constant(name)):
+            self.opaque[node.name] = reason
+
     def pin(self, labels: np.ndarray, axes: Iterable[int], reason: str) -> np.ndarray:
         """No position along `axes` may go: freeze the labels if they differ there. Gives the array without the axes."""
         axes = set(axes)
@@ -194,6 +207,6 @@ class Walk:
         self.followers.append(Follower(node.name, tensor, labels))
 
     def _alone(self, tensor: str, labels: np.ndarray) -> None:
-        """`load` gives every use of a weight its own copy, but not of integers: these mostly are shapes and the like."""
+        """`load` gives every use of a weight its own copy, but not of integers: most of these are shapes."""
         if labels.size > 1 and (len(self.readers(tensor)) > 1 or self.read_outside(tensor)):
             self.freeze(labels, f"shares the constant {tensor!r} with another node")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .guard import quiet_onnxruntime
 from .options import FILE, device_option, json_option, seed_option, verbose_option
 from .show import note, say, show_json, show_table, table
 
@@ -65,6 +66,7 @@ def command(
     """
     from ...runtime import Device, compare_many, measure
 
+    quiet_onnxruntime()
     place = Device.parse(device)
     first, *others = models
     effort = {} if seconds is None else {"seconds": seconds}
@@ -101,9 +103,10 @@ def _doubts(models: Sequence[Path], latencies: Sequence[Latency], ratios: Sequen
     doubts = []
     drift = max((ratio for ratio in ratios if ratio.drifted), key=lambda ratio: abs(ratio.drift), default=None)
     if drift is not None:
+        way = "slower" if drift.drift > 0 else "quicker"
         doubts.append(
-            f"{models[0]} became {100 * abs(drift.drift):.0f} % {'slower' if drift.drift > 0 else 'quicker'} while it was "
-            "measured: the machine is not steady, and the milliseconds are doubtful"
+            f"{models[0]} became {100 * abs(drift.drift):.0f} % {way} while it was measured: the machine is not "
+            "steady, and the milliseconds are doubtful"
         )
     confidence = min(latency.confidence for latency in latencies)
     if confidence < 0.95:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .guard import interrupted_hint
+from .guard import interrupted_hint, quiet_onnxruntime
 from .numbers import NumbersCommand
 from .options import (
     FILE,
@@ -96,6 +96,7 @@ def command(
     from ..pipeline import compress
     from ..report import to_json
 
+    quiet_onnxruntime()
     interrupted_hint(context, "; where the search had begun, --resume goes on")
     result = compress(
         model,

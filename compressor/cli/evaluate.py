@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .guard import quiet_onnxruntime
 from .numbers import NumbersCommand
 from .options import (
     FILE,
@@ -59,6 +60,7 @@ def command(
     from ..data import InputSpec, load_data
     from ..score import evaluate
 
+    quiet_onnxruntime()
     place = Device.parse(device)
     spec = InputSpec.from_model(read(model), size)
     if reference is not None:

@@ -17,7 +17,7 @@ import click
 
 from ...errors import OrtrimError
 
-__all__ = ["GuardedGroup", "interrupted_hint", "set_verbosity"]
+__all__ = ["GuardedGroup", "interrupted_hint", "quiet_onnxruntime", "set_verbosity"]
 
 JOB_FAILED = 1
 BAD_INPUT = 2
@@ -40,6 +40,13 @@ def set_verbosity(context: click.Context, count: int) -> None:
 def interrupted_hint(context: click.Context, hint: str) -> None:
     """What to tell a user who presses Ctrl-C from now on."""
     context.meta[_HINT] = hint
+
+
+def quiet_onnxruntime() -> None:
+    """Keep what onnxruntime writes past Python's streams off the terminal; what matters comes as an exception too."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
 
 
 class GuardedGroup(click.Group):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .guard import quiet_onnxruntime
 from .options import device_option, json_option, model_argument, verbose_option
 from .show import say, show_json, show_table, table
 
@@ -34,6 +35,7 @@ def command(model: Path, device: str | None, as_json: bool) -> None:
     from ..report.html import short
     from .group_facts import group_shares, layer_times
 
+    quiet_onnxruntime()
     if device is not None:
         from ...runtime import Device
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .guard import quiet_onnxruntime
 from .numbers import NumbersCommand
 from .options import (
     FILE,
@@ -69,6 +70,7 @@ def command(
     from ..prune import prune
     from ..report.html import change, short
 
+    quiet_onnxruntime()
     check_output(output, force, inputs=[path for path in (model, data) if path is not None])
     pruned = prune(
         model,

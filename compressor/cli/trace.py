@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from .guard import quiet_onnxruntime
 from .options import FILE, force_option, json_option, output_option, seed_option, verbose_option
 from .show import say, show_json
 
@@ -66,8 +67,14 @@ def command(
     SPEC is torchvision:NAME, ortrim:NAME, or package.module:factory, a callable without arguments. Nothing is
     downloaded: weights are random unless --weights names a file.
     """
-    from ...models.trace import trace
+    from ..files import check_output
 
+    check_output(output, force)  # before the seconds that importing torch takes
+    from ...graph import load, macs, parameters
+    from ...models.trace import trace
+    from ..report.html import short
+
+    quiet_onnxruntime()
     trace(
         spec,
         output,
@@ -79,9 +86,6 @@ def command(
         seed=seed,
         force=force,
     )
-    from ...graph import load, macs, parameters
-    from ..report.html import short
-
     model = load(output)
     if as_json:
         show_json({"path": str(output), "spec": spec, "parameters": parameters(model), "macs": macs(model)})

@@ -26,12 +26,9 @@ def _write(walk: Walk, node: onnx.NodeProto, channels: np.ndarray) -> None:
     walk.write(node.output[0], channels.reshape((1, -1) + (1,) * (rank - 2)))
 
 
-def _no_weight(walk: Walk, node: onnx.NodeProto) -> None:
-    reason = f"the weight {node.input[1]!r} of {node.op_type} {node.name!r} is computed at run time"
-    for name in node.input[:2]:
-        if not walk.is_constant(name):
-            walk.freeze(walk.labels(name), reason)
-    walk.write(node.output[0], walk.stays(len(walk.shape(node.output[0])), reason))
+def _give_up(walk: Walk, node: onnx.NodeProto) -> None:
+    walk.opaque[node.name] = f"the weight {node.input[1]!r} of {node.op_type} {node.name!r} is computed at run time"
+    walk.give_up(node, walk.opaque[node.name])
 
 
 def _outputs(walk: Walk, node: onnx.NodeProto, per_group: int, groups: int) -> np.ndarray:
@@ -59,7 +56,7 @@ def conv(walk: Walk, node: onnx.NodeProto) -> None:
     """Weight (outputs, inputs / groups, *kernel)."""
     weight, groups = node.input[1], attribute(node, "group", 1)
     if not walk.is_constant(weight) or walk.is_constant(node.input[0]):
-        _no_weight(walk, node)
+        _give_up(walk, node)
         return
     outputs, per_group = walk.shape(weight)[:2]
     channels = _input(walk, node, groups * per_group)
@@ -83,7 +80,7 @@ def conv_transpose(walk: Walk, node: onnx.NodeProto) -> None:
     """Weight (inputs, outputs / groups, *kernel)."""
     weight, groups = node.input[1], attribute(node, "group", 1)
     if not walk.is_constant(weight) or walk.is_constant(node.input[0]):
-        _no_weight(walk, node)
+        _give_up(walk, node)
         return
     inputs, per_group = walk.shape(weight)[:2]
     channels = _input(walk, node, inputs)

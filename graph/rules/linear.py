@@ -83,8 +83,7 @@ def matmul(walk: Walk, node: onnx.NodeProto) -> None:
     if walk.is_constant(matrix):
         if len(walk.shape(matrix)) != 2 or len(walk.shape(data)) < 2:
             reason = f"MatMul {node.name!r} has a stack of matrices or a vector as its constant"
-            walk.freeze(walk.labels(data), reason)
-            walk.write(node.output[0], walk.stays(rank, reason))
+            walk.give_up(node, reason)
             return
         on_right = matrix == right
         rest = _read(walk, node, data, -1 if on_right else -2, matrix, 0 if on_right else 1)

@@ -83,9 +83,10 @@ def layer_normalization(walk: Walk, node: onnx.NodeProto) -> None:
             tail = collapse(labels, range(lead, labels.ndim)).reshape(labels.shape[lead:])
             walk.follow_elementwise(node, parameter, collapse(tail, [a for a, size in enumerate(shape) if size != 1]))
     walk.write(node.output[0], labels)
+    before = any(axis < first for axis in varying(labels))
     for extra in filter(None, node.output[1:]):  # mean and deviation: one for every position on the axes before
-        over = range(first, labels.ndim)
-        walk.write(extra, walk.tie(labels, over) if set(varying(labels)) - set(over) else walk.stays(labels.ndim, reason))
+        statistics = walk.tie(labels, range(first, labels.ndim)) if before else walk.stays(labels.ndim, reason)
+        walk.write(extra, statistics)
 
 
 @rule("LRN")

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ortrim.compressor import Target, compress
-from ortrim.compressor.agents import Agent, register
+from ortrim.compressor.search import meter
+from ortrim.compressor.search.agents import Agent, register
 from ortrim.compressor.search.trials import Trials
 from ortrim.errors import InputError, NothingToPruneError, OutputError, RunError, TargetError
 from ortrim.graph import analyze, load
@@ -69,9 +70,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(folder):
-    """Figures of layers go to a cache of the tests' own."""
+    """Figures of layers go to a cache of the tests' own, and less time is spent on measuring than a promise needs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr(meter, "SEARCH_SECONDS", 0.2)
+        patch.setattr(meter, "FINAL_SECONDS", 1.0)
         yield
 
 
@@ -91,7 +94,7 @@ def data(folder):
 @pytest.fixture(scope="module")
 def job(model, data):
     """Arguments of a small job."""
-    return {"model": model, "data": data, "target": Target.parse("0.8x"), "episodes": EPISODES, "calibration": 64}
+    return {"model": model, "data": data, "target": Target.parse("0.5x"), "episodes": EPISODES, "calibration": 64}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,7 @@ def done(job, folder):
 
 
 def test_the_target_is_met_and_the_model_is_smaller(done, model):
-    assert done.latency.value <= 0.8
+    assert done.latency.value <= 0.5
     assert done.report.met
     assert done.report.slim.parameters < done.report.model.parameters
     slim = onnx.load(done.output)
@@ -138,7 +141,7 @@ def test_the_run_directory_holds_what_was_promised(done):
     assert names <= {entry.name for entry in done.run_dir.iterdir()}
     report = json.loads((done.run_dir / "report.json").read_text())
     assert report["device"]["spec"] == "cpu:threads=1"
-    assert report["target"]["ratio"] == 0.8
+    assert report["target"]["ratio"] == 0.5
     assert report["latency"]["low"] <= report["latency"]["ratio"] <= report["latency"]["high"]
     assert report["score"]["kind"] == "agreement"
     assert report["search"]["episodes"] == EPISODES
@@ -174,7 +177,7 @@ def test_a_run_that_was_cut_off_goes_on(done, job, folder):
         after = [(trial.plan, trial.score, trial.ratio) for trial in trials]
     assert after[:3] == kept
     assert len(after) == EPISODES
-    assert result.latency.value <= 0.8
+    assert result.latency.value <= 0.5
 
 
 def test_a_resumed_run_must_be_the_same_job(done, job):
@@ -183,7 +186,7 @@ def test_a_resumed_run_must_be_the_same_job(done, job):
 
 
 def test_ctrl_c_ends_with_the_best_so_far(job, folder):
-    from ortrim.compressor.agents import create
+    from ortrim.compressor.search.agents import create
 
     @register("interrupted")
     class Interrupted(Agent):
@@ -204,7 +207,7 @@ def test_ctrl_c_ends_with_the_best_so_far(job, folder):
 
     result = compress(**{**job, "agent": "interrupted", "episodes": 50}, run_dir=folder / "interrupted")
     assert result.report.search.episodes == 3
-    assert result.latency.value <= 0.8
+    assert result.latency.value <= 0.5
     assert any("interrupted" in note for note in result.report.notes)
 
 

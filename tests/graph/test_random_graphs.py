@@ -18,8 +18,9 @@ from ortrim.graph import Removal, analyze, load, slim, verify
 class Random:
     """Feature maps (batch, channels, side, side) so far, and one method for every step that a recipe can name."""
 
-    def __init__(self, net):
+    def __init__(self, net, batch):
         self.net = net
+        self.batch = batch
         self.maps = ["x"]
         self.side = {"x": 8}
 
@@ -38,10 +39,22 @@ class Random:
     def c(self, x):
         return self.net.channels[x]
 
+    def shape(self, x, *sizes):
+        """A target shape of this batch: where it is not known, computed from the shape of `x`."""
+        if self.batch:
+            return self.net.integers(self.batch, *sizes)
+        size = self.net.op("Gather", self.net.op("Shape", x), self.net.integers(0))
+        return self.net.op("Concat", size, self.net.integers(*sizes), axis=0)
+
+    def reduce(self, kind, x, *axes, **attributes):
+        if self.net.opset >= 18:
+            return self.op(kind, x, self.net.integers(*axes), **attributes)
+        return self.op(kind, x, axes=axes, **attributes)
+
     def fit(self, x, channels, side):
         """`x` itself where it has that shape, else resized and convolved to it."""
         if self.side[x] != side:
-            sizes = self.net.integers(2, self.c(x), side, side)
+            sizes = self.shape(x, self.c(x), side, side)
             x = self.op("Resize", x, "", "", sizes, mode="nearest", side=side)
         return x if self.c(x) == channels else self.conv(x, x, channels - 2)
 
@@ -84,6 +97,8 @@ class Random:
         return self.op(kinds[n % len(kinds)], x)
 
     def clip(self, x, y, n):
+        if n % 2:
+            return self.op("Cast", self.op("Relu", self.op("Cast", x, to=onnx.TensorProto.DOUBLE)), to=1)
         return self.op("Clip", x, self.net.constant(np.float32(0.5)), self.net.constant(np.float32(6)))
 
     # -- joins --------------------------------------------------------------------------------------------------------
@@ -151,6 +166,9 @@ class Random:
         pads = self.net.integers(0, low, 0, 0, 0, high, 0, 0)
         return self.op("Pad", x, pads, self.net.constant(np.float32(n % 2)), channels=self.c(x) + low + high)
 
+    def tile(self, x, y, n):
+        return self.op("Tile", x, self.net.integers(1, 2, 1, 1), channels=2 * self.c(x))
+
     def gather(self, x, y, n):
         picks = self.net.rng.integers(-self.c(x), self.c(x), 1 + n % 8)
         return self.op("Gather", x, self.net.integers(*picks), axis=1, channels=len(picks))
@@ -159,9 +177,10 @@ class Random:
         groups = 2 + n % 2
         x = self.fit(x, groups * (2 + n % 3), self.side[x])
         c, s = self.c(x), self.side[x]
-        split = self.op("Reshape", x, self.net.integers(2, groups, c // groups, s, s))
+        split = self.op("Reshape", x, self.shape(x, groups, c // groups, s, s))
         turned = self.op("Transpose", split, perm=[0, 2, 1, 3, 4])
-        return self.op("Reshape", turned, self.net.integers(*((2, c, s, s) if n % 2 else (0, -1, s, s))), channels=c)
+        target = self.shape(x, c, s, s) if n % 2 else self.net.integers(0, -1, s, s)
+        return self.op("Reshape", turned, target, channels=c)
 
     def last(self, x, y, n):
         """To channels last, something there, and back."""
@@ -173,7 +192,7 @@ class Random:
         """Space as one axis and back."""
         c, s = self.c(x), self.side[x]
         out = self.op("Reshape", x, self.net.integers(0, 0, -1))
-        return self.op("Reshape", self.op("Tanh", out), self.net.integers(2, c if n % 2 else -1, s, s))
+        return self.op("Reshape", self.op("Tanh", out), self.shape(x, c if n % 2 else -1, s, s))
 
     def depth(self, x, y, n):
         x = self.fit(x, 4 * (1 + n % 3), min(self.side[x], 8))
@@ -194,14 +213,28 @@ class Random:
         return self.op("Resize", x, "", scales, mode="nearest", side=2 * self.side[x]) if self.side[x] < 9 else x
 
     def squeeze_excite(self, x, y, n):
-        mean = self.op("ReduceMean", x, axes=[2, 3]) if n % 2 else self.op("GlobalAveragePool", x)
+        mean = self.reduce("ReduceMean", x, 2, 3) if n % 2 else self.op("GlobalAveragePool", x)
         inner = self.net.relu(self.net.conv(mean, 2 + n % 3, k=1))
         return self.op("Mul", x, self.op("Sigmoid", self.named(self.net.conv(inner, self.c(x), k=1), x)))
 
     def spatial_gate(self, x, y, n):
         source = self.fit(y, self.c(y), self.side[x])
-        gate = self.conv(source, source, -1) if n % 2 else self.op("ReduceMean", source, axes=[1], channels=1)
+        gate = self.conv(source, source, -1) if n % 2 else self.reduce("ReduceMean", source, 1, channels=1)
         return self.op("Mul", *((x, gate) if n % 3 else (gate, x)), channels=self.c(x))
+
+    def expand(self, x, y, n):
+        mean = self.reduce("ReduceMax", x, 2, 3)
+        return self.op("Mul", self.op("Expand", mean, self.shape(x, self.c(x), self.side[x], 1)), x)
+
+    def attention(self, x, y, n):
+        """Self-attention over the pixels, with a residual."""
+        c, s, size = self.c(x), self.side[x], 2 + n % 4
+        tokens = self.op("Transpose", self.op("Reshape", x, self.net.integers(0, 0, -1)), perm=[0, 2, 1])
+        q, k, v = (self.op("MatMul", tokens, self.net.weight(c, size)) for _ in range(3))
+        scores = self.op("Softmax", self.op("MatMul", q, self.op("Transpose", k, perm=[0, 2, 1])), axis=-1)
+        mixed = self.op("MatMul", self.op("MatMul", scores, v), self.net.weight(size, c))
+        back = self.op("Reshape", self.op("Transpose", mixed, perm=[0, 2, 1]), self.shape(x, c, s, s), channels=c)
+        return self.op("Add", x, back)
 
     # -- normalisation across channels: not exact ----------------------------------------------------------------------
     def layer_norm(self, x, y, n):
@@ -218,7 +251,7 @@ class Random:
         groups = (1, 2, c)[n % 3]
         out = self.op("Reshape", x, self.net.integers(0, groups, -1))
         out = self.op("InstanceNormalization", out, self.net.weight(groups), self.net.weight(groups))
-        out = self.op("Reshape", out, self.net.integers(2, c, s, s))
+        out = self.op("Reshape", out, self.shape(x, c, s, s))
         return self.op("Add", self.op("Mul", out, self.net.weight(c, 1, 1)), self.net.weight(c, 1, 1))
 
     def instance_norm(self, x, y, n):
@@ -237,21 +270,25 @@ class Random:
                 flat = self.op("Flatten", x)
                 return net.op("Gemm", flat, net.weight(c * s * s, 4), net.weight(4))
             case 2:
-                flat = self.op("Reshape", self.op("Transpose", x, perm=[0, 2, 3, 1]), net.integers(2, -1))
+                flat = self.op("Reshape", self.op("Transpose", x, perm=[0, 2, 3, 1]), self.shape(x, -1))
                 return net.op("Softmax", net.op("MatMul", flat, net.weight(c * s * s, 4)), axis=-1)
             case 3:
-                mean = net.op("ReduceMean", x, axes=[2, 3], keepdims=0)
+                mean = self.reduce("ReduceMean", x, 2, 3, keepdims=0)
                 return net.op("Add", net.op("MatMul", mean, net.weight(c, 4)), net.weight(4))
             case 4:
                 return net.conv(x, 3, k=1)
             case 5:
-                return net.op("Squeeze", net.op("GlobalAveragePool", net.conv(x, 4, k=1)))
+                pooled = net.op("GlobalAveragePool", net.conv(x, 4, k=1))
+                pooled = net.op("Squeeze", *([pooled] if self.batch else [pooled, net.integers(2, 3)]))
+                return net.op("MatMul", pooled, net.weight(4, 3))
             case _:
-                return net.op("ReduceMax", x, axes=[1], keepdims=0)
+                return self.reduce("ReduceMax", x, 1, keepdims=0)
 
 
 STEPS = sorted(
-    name for name in vars(Random) if name[0] != "_" and name not in {"apply", "op", "c", "fit", "named", "output"}
+    name
+    for name in vars(Random)
+    if name[0] != "_" and name not in {"apply", "op", "c", "shape", "reduce", "fit", "named", "output"}
 )
 number = st.integers(0, 11)
 steps = st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(0, 5), number)
@@ -260,16 +297,21 @@ recipes = st.fixed_dictionaries(
         "steps": st.lists(steps, min_size=2, max_size=9),
         "outputs": st.lists(st.tuples(st.integers(0, 2), number), min_size=1, max_size=3),
         "seed": st.integers(0, 3),
+        "opset": st.sampled_from([17, 18, 21]),
+        "batch": st.sampled_from([2, 0]),  # 0: not known
     }
 )
 
 
 def build(net, recipe) -> onnx.ModelProto:
-    graph = Random(net((2, 3, 8, 8), seed=recipe["seed"]))
+    shape = (recipe["batch"] or "n", 3, 8, 8)
+    graph = Random(net(shape, seed=recipe["seed"], opset=recipe["opset"]), recipe["batch"])
     graph.apply("conv", 0, 0, 4)
     for step in recipe["steps"]:
         graph.apply(*step)
-    return graph.net.model(*(graph.output(graph.maps[-1 - which % len(graph.maps)], kind) for which, kind in recipe["outputs"]))
+    return graph.net.model(
+        *(graph.output(graph.maps[-1 - which % len(graph.maps)], kind) for which, kind in recipe["outputs"])
+    )
 
 
 def check_labels(model, analysis):
