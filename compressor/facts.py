@@ -13,7 +13,6 @@ import onnx
 
 from .. import graph
 from ..runtime import Ratio
-from .evaluation import Evaluator
 from .files import sha256
 from .finalists import Winner
 from .job import Job
@@ -31,6 +30,7 @@ from .report import (
     TrialFacts,
 )
 from .score import ClassScore, Score
+from .search.evaluation import Evaluator
 
 __all__ = ["describe", "provenance", "version"]
 

@@ -11,11 +11,10 @@ import onnx
 from ..errors import TargetError
 from ..graph import slim, verify
 from ..runtime import Ratio
-from .activations import Feeds
-from .evaluation import Evaluator
+from .recovery import Feeds, refit_sequentially
 from .score import Score
-from .sequential import refit_sequentially
-from .trials import Trial
+from .search.evaluation import Evaluator
+from .search.trials import Trial
 
 __all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Winner", "finalists", "recover"]
 

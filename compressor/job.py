@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import DeviceSpecError, InputError
 from ..runtime import Device
-from . import agents
 from .data import Preprocessing
-from .meter import REPLAY
+from .search import agents
+from .search.meter import REPLAY
 from .target import Target
 
 __all__ = ["Job"]

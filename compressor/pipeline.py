@@ -18,26 +18,23 @@ from rich.console import Console
 from .. import graph
 from ..errors import InputError, OrtrimError, TargetError
 from ..runtime import Device, Ratio, layer_shapes
-from . import agents
-from .activations import Feeds
-from .candidates import build_space, prunable_groups
 from .data import InputSpec, Preprocessing, Split, load_data, split
-from .evaluation import Evaluator, search
 from .facts import describe, provenance
 from .files import check_output, sha256, write_whole
 from .finalists import MOST_RECOVERED, SEARCH_MARGIN, Winner, finalists, recover
-from .importance import rank
 from .job import Job
-from .meter import open_meter
-from .moments import gather
-from .prediction import Prediction
 from .progress import SearchProgress
-from .refit import Refitter
+from .recovery import Feeds, Refitter, gather, rank
 from .report import ReportData, SearchFacts, StageFacts, write_report
 from .rundir import RunDirectory
 from .score import ClassScore, Score, Scorer
+from .search import agents
+from .search.candidates import build_space, prunable_groups
+from .search.evaluation import Evaluator, search
+from .search.meter import open_meter
+from .search.prediction import Prediction
+from .search.trials import Trials
 from .target import Target
-from .trials import Trials
 
 __all__ = ["Compressed", "compress", "layer_cache"]
 
@@ -104,7 +101,7 @@ def compress(
         data: images, see `ortrim.compressor.data.load_data`; labels are optional.
         target: `0.6x` of the original, or `4.5ms`.
         device: where latency is measured, or `replay:RUN_DIR` for the latencies of an earlier run.
-        agent: one of `ortrim.compressor.agents.names()`.
+        agent: one of `ortrim.compressor.search.agents.names()`.
         episodes: candidates that are evaluated.
         seed: of everything random; the same seed and latencies give the same plan.
         output: where the slim model goes, besides `slim.onnx` in the run directory.

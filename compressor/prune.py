@@ -13,13 +13,11 @@ import onnx
 
 from .. import graph
 from ..errors import InputError, NothingToPruneError
-from .candidates import prunable_groups
 from .data import InputSpec, Preprocessing, load_data
 from .facts import version
 from .files import sha256
-from .importance import METHODS, rank
-from .moments import gather
-from .refit import Refitter
+from .recovery import METHODS, Refitter, gather, rank
+from .search.candidates import prunable_groups
 
 __all__ = ["Pruned", "prune", "width_for"]
 

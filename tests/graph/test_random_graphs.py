@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ortrim.graph import Removal, analyze, load, slim, verify
+from ortrim.graph import Removal, load, slim, verify
 
 
 class Random:

@@ -1,0 +1,281 @@
+"""Refitting layer by layer: inputs from the slim net as refitted so far, targets from the original.
+
+`refit` treats each layer alone. Here every layer sees the errors of those before it and repairs what it can: its target
+is what the original computes after the addition that the layer's output flows into, less what the slim net's other
+paths bring (He et al., Channel Pruning, ICCV 2017, sections 3.2 and 3.3). Where a Relu or Clip follows, only what it
+lets through counts: below zero any value is as good as the original's (Zhang et al., Accelerating Very Deep Networks,
+2016, section 3.2; here by majorisation, every step one solve with the same matrix).
+
+One pass is enough: a second one over ResNet-56 at half its latency moved the error of the outputs by less than 1 %.
+With 128 images and `QUICK` a candidate takes about a second, and its rank among plans is that of the thorough refit
+(rank correlation 0.9 over plans of one latency), which `refit` alone does not give (0.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from ...graph.group import ChannelAnalysis
+from .activations import Feeds
+from .consumers import find_consumers, weights_of
+from .matrices import Consumer
+from .refit import ridged, with_weights
+from .tails import Tail, Tails
+from .tape import Tape
+from .targets import Recording, Spot
+
+__all__ = ["QUICK", "LayerRefit", "SequentialRefitter", "refit_sequentially"]
+
+QUICK = {"ridge": 3e-2, "iterations": 1}
+"""Arguments for candidates of a search: few samples (128, `rows_per_column` 8) want a firmer ridge."""
+_HELD_OUT = 8
+"""One batch in this many is kept out of the fit, and decides how far to go."""
+_STEPS = (1.0, 0.5, 0.25)
+_SMALLEST_SCALE = 1e-3
+"""Of a BatchNormalization: channels that it all but switches off are left as they are."""
+
+
+@dataclass(frozen=True)
+class LayerRefit:
+    """What the refit did for one layer: the share of its target's variance that was missed, on held-out samples."""
+
+    node: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class _Layer:
+    consumer: Consumer
+    tail: Tail
+    kept: np.ndarray = field(repr=False)
+    """Channels of the original's tail that the slim net has."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Samples of one layer: columns of its input, and its tail in both nets; `groups x ... x rows` each."""
+
+    columns: np.ndarray
+    slim: np.ndarray
+    goal: np.ndarray
+
+    def missing(self, tail: Tail, added: np.ndarray | float = 0.0) -> np.ndarray:
+        """What the layer should add to its output on top of `added`, in units of the tail."""
+        now = self.slim + added
+        gap = self.goal - now
+        if tail.low is not None:
+            gap = np.where(self.goal <= tail.low, np.minimum(0.0, tail.low - now), gap)
+        if tail.high is not None:
+            gap = np.where(self.goal >= tail.high, np.maximum(0.0, tail.high - now), gap)
+        return gap
+
+
+class SequentialRefitter:
+    """Refits slim nets of one model layer by layer; what it needs of the original is recorded once."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        analysis: ChannelAnalysis,
+        images: np.ndarray | Feeds,
+        *,
+        rows_per_column: int = 64,
+        memory: int = 1024,
+        threads: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            model: the original, as `load` returned it.
+            images: preprocessed samples, `n x ...`, or one array an input by name.
+            rows_per_column: rows that a layer is fitted to, for each column of its matrix.
+            memory: MiB, half for the record of the original and half for what is held of the slim net's activations.
+            threads: for onnxruntime; 0 is its default.
+
+        Raises:
+            DataError: data that does not fit the model's inputs.
+        """
+        self._analysis = analysis
+        self._memory = memory
+        self._recording = Recording(
+            model, images, rows_per_column=rows_per_column, memory=memory // 2, threads=threads, seed=seed
+        )
+
+    def __call__(
+        self,
+        small: onnx.ModelProto,
+        removal: Mapping[str, Collection[int]],
+        *,
+        ridge: float = 1e-3,
+        iterations: int = 6,
+        on_layer: Callable[[LayerRefit], None] | None = None,
+    ) -> onnx.ModelProto:
+        """A copy of `small` with every layer refitted in turn.
+
+        Args:
+            small: `slim(..., removal)`, refitted or not.
+            ridge: draws the weights to what they are, relative to the mean second moment of the layer's columns.
+            iterations: solves for a layer before a Relu or Clip.
+            on_layer: told of every layer, in order.
+        """
+        layers = self._layers(small, removal)
+        tape = Tape(small, self._recording.batches, memory=self._memory // 2, threads=self._recording.threads)
+        found = [layer.consumer for layer in layers]
+        arrays = weights_of(small, [c.weight for c in found] + [c.bias.tensor for c in found if c.bias is not None])
+        for layer in layers:
+            fit, test = self._rows(tape, layer)
+            change, report = _refit(layer, fit, test, ridge, iterations)
+            if change is not None:
+                new = _changed(layer.consumer, arrays, *change)
+                arrays.update(new)
+                tape.replace(new)
+            if on_layer is not None:
+                on_layer(report)
+        return with_weights(small, arrays)
+
+    def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[_Layer]:
+        """Layers whose target is known: the tail is one of the original's, with as many channels kept."""
+        gone = {self._analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
+        finder = Tails(small)
+        tails = [(consumer, finder.of(consumer)) for consumer in find_consumers(small).values()]
+        # A BatchNormalization that passes a layer on is part of that layer's way; the others are layers themselves.
+        passed = {name for _, tail in tails for name in tail.through}
+        layers = []
+        for consumer, tail in tails:
+            if consumer.node in passed:
+                continue
+            labels = self._analysis.labels.get(tail.output)
+            if tail.output not in self._recording or labels is None:
+                continue
+            along = np.moveaxis(labels, consumer.output_axis, 0)
+            if along.size != len(along):  # labels differ along another axis too
+                continue
+            lost = np.isin(along.ravel(), list(gone))
+            if len(lost) == 1:  # one label stands for all channels
+                lost = np.repeat(lost, max(1, consumer.outputs))
+            kept = np.flatnonzero(~lost)
+            if len(kept) == consumer.outputs:
+                layers.append(_Layer(consumer, tail, kept))
+        return layers
+
+    def _rows(self, tape: Tape, layer: _Layer) -> tuple[_Rows, _Rows]:
+        """Rows to fit, and rows of held-out batches (the same ones where there is one batch only)."""
+        consumer, tail = layer.consumer, layer.tail
+        values = tape.read([consumer.input, tail.output], tape.made(consumer.output))
+        parts = [
+            _rows_of(layer, spot, batch[consumer.input], batch[tail.output])
+            for spot, batch in zip(self._recording[tail.output], values, strict=True)
+        ]
+        held = range(_HELD_OUT - 1, len(parts), _HELD_OUT) if len(parts) >= _HELD_OUT else range(1, len(parts))[-1:]
+        test = [parts[place] for place in held]
+        fit = [part for place, part in enumerate(parts) if place not in held]
+        return _joined(fit), _joined(test or fit)
+
+
+def refit_sequentially(
+    model: onnx.ModelProto,
+    small: onnx.ModelProto,
+    removal: Mapping[str, Collection[int]],
+    images: np.ndarray | Feeds,
+    *,
+    analysis: ChannelAnalysis,
+    ridge: float = 1e-3,
+    iterations: int = 6,
+    rows_per_column: int = 64,
+    memory: int = 1024,
+    threads: int = 0,
+    seed: int = 0,
+    on_layer: Callable[[LayerRefit], None] | None = None,
+) -> onnx.ModelProto:
+    """Refit one slim net; for several of one model keep a `SequentialRefitter`, which explains the arguments.
+
+    Raises:
+        DataError: data that does not fit the model's inputs.
+    """
+    refitter = SequentialRefitter(
+        model, analysis, images, rows_per_column=rows_per_column, memory=memory, threads=threads, seed=seed
+    )
+    return refitter(small, removal, ridge=ridge, iterations=iterations, on_layer=on_layer)
+
+
+def _rows_of(layer: _Layer, spot: Spot, x: np.ndarray, y: np.ndarray) -> _Rows:
+    reader, groups = layer.consumer.reader, layer.consumer.groups
+    columns = reader.columns(x, spot.positions)
+    slim = reader.rows(y, spot.positions).reshape(groups, -1, columns.shape[2])
+    return _Rows(columns, slim, spot.rows[layer.kept].reshape(slim.shape))
+
+
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    return _Rows(
+        *(np.concatenate([getattr(part, name) for part in parts], axis=2) for name in ("columns", "slim", "goal"))
+    )
+
+
+def _refit(
+    layer: _Layer, fit: _Rows, test: _Rows, ridge: float, iterations: int
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, LayerRefit]:
+    """What to add to the layer's matrix and to its outputs (None: nothing helps), and how it went."""
+    tail = layer.tail
+    scale = None if tail.scale is None else layer.consumer.rows_of(tail.scale)[:, :, None].astype(np.float32)
+    change, shift = _solve(layer, fit, scale, ridge, iterations)
+    energy = float(test.goal.var(axis=2, dtype=np.float64).sum()) * test.goal.shape[2] or 1.0
+    step = _added(change, shift, test.columns, scale)
+
+    def missed(share: float) -> float:
+        return float(np.square(test.missing(tail, share * step), dtype=np.float64).sum()) / energy
+
+    before = missed(0.0)
+    after, share = min((missed(share), share) for share in _STEPS)
+    if after >= before:
+        return None, LayerRefit(layer.consumer.node, before, before)
+    return (share * change, share * shift), LayerRefit(layer.consumer.node, before, after)
+
+
+def _solve(
+    layer: _Layer, rows: _Rows, scale: np.ndarray | None, ridge: float, iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares for what is missing: `groups x rows x columns` and `groups x rows`."""
+    x, tail = rows.columns, layer.tail
+    count = x.shape[2]
+    # Without a bias the layer cannot take up a mean, and moments are about zero.
+    mean = x.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(x.shape[:2])
+    second = np.stack([(part @ part.T).astype(np.float64) / count for part in x])
+    inverse = np.linalg.inv(ridged(second - mean[:, :, None] * mean[:, None, :], ridge))
+    change = np.zeros((len(x), rows.slim.shape[1], x.shape[1]))
+    shift = np.zeros(change.shape[:2])
+    bounded = tail.low is not None or tail.high is not None
+    added: np.ndarray | float = 0.0
+    for _ in range(iterations if bounded else 1):
+        gap = rows.missing(tail, added)
+        if scale is not None:
+            gap = np.divide(gap, scale, out=np.zeros_like(gap), where=np.abs(scale) > _SMALLEST_SCALE)
+        level = gap.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(shift.shape)
+        cross = (gap @ x.swapaxes(1, 2)).astype(np.float64) / count - level[:, :, None] * mean[:, None, :]
+        step = cross @ inverse
+        change += step
+        shift += level - (step @ mean[:, :, None])[:, :, 0]
+        added = _added(change, shift, x, scale)
+    return change, shift
+
+
+def _added(change: np.ndarray, shift: np.ndarray, columns: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    """What the change brings to the tail: `groups x rows x n`."""
+    out = change.astype(np.float32) @ columns
+    out += shift[:, :, None].astype(np.float32)
+    return out if scale is None else out * scale
+
+
+def _changed(
+    consumer: Consumer, arrays: Mapping[str, np.ndarray], change: np.ndarray, shift: np.ndarray
+) -> dict[str, np.ndarray]:
+    weight = arrays[consumer.weight]
+    new = {consumer.weight: (weight + consumer.tensor(change)).astype(weight.dtype)}
+    if consumer.bias is not None:
+        bias = arrays[consumer.bias.tensor]
+        new[consumer.bias.tensor] = (bias + consumer.bias.values(consumer.offsets(shift))).astype(bias.dtype)
+    return new

@@ -1,0 +1,109 @@
+"""Running a model piece by piece over all calibration samples: a change in one layer must not cost a whole pass.
+
+The tensors that cross the frontier between what has run and what has not are held in memory. Reading runs forward from
+there; advancing moves the frontier, as long as what it would have to hold fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype_to_tensor_dtype
+
+from ...graph.protos import captured
+from .activations import Feeds, open_session, outputs_of
+
+__all__ = ["Tape"]
+
+
+class Tape:
+    """One model over one set of samples, run up to a frontier between two nodes."""
+
+    def __init__(
+        self, model: onnx.ModelProto, batches: Sequence[Feeds], *, memory: int = 1024, threads: int = 0
+    ) -> None:
+        """
+        Args:
+            batches: the model's inputs.
+            memory: MiB that may be held at the frontier.
+            threads: for onnxruntime; 0 is its default.
+        """
+        self._nodes = list(model.graph.node)
+        self._opsets, self._ir = list(model.opset_import), model.ir_version
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._made = {name: index for index, node in enumerate(self._nodes) for name in node.output if name}
+        self._budget = memory * 2**20
+        self._threads = threads
+        self._held: list[Feeds] = list(batches)
+        self._frontier = 0
+
+    def made(self, tensor: str) -> int:
+        """Index of the node that makes the tensor; -1 for inputs of the model."""
+        return self._made.get(tensor, -1)
+
+    def replace(self, values: Mapping[str, np.ndarray]) -> None:
+        """Initializers for the nodes that have not run yet."""
+        self._weights.update({name: numpy_helper.from_array(array, name) for name, array in values.items()})
+
+    def read(self, tensors: Sequence[str], frontier: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Values of the tensors, batch by batch.
+
+        Args:
+            tensors: at the frontier or behind it.
+            frontier: node before which the frontier is moved by the way; it stays where it was if that is further, or
+                if what is alive there exceeds the memory. What lies before it can be read no more.
+        """
+        live = self._live(frontier) if frontier > self._frontier else []
+        moves = False
+        for place, values in enumerate(self._run([*tensors, *live])):
+            if live and place == 0:
+                moves = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
+            if moves:
+                self._held[place] = {name: values[name] for name in live}
+            yield {name: values[name] for name in tensors}
+        if moves:
+            self._frontier = frontier
+
+    def _live(self, index: int) -> list[str]:
+        """What nodes from `index` on read of what is made before."""
+        names: dict[str, None] = {}
+        for node in self._nodes[index:]:
+            names.update(dict.fromkeys(_reads(node)))
+        return [n for n in names if n in self._held[0] or (n in self._made and self._frontier <= self._made[n] < index)]
+
+    def _run(self, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        held = self._held[0]
+        computed = [name for name in dict.fromkeys(tensors) if name not in held]
+        session = self._session(computed, held) if computed else None
+        for values in self._held:
+            out = {name: values[name] for name in tensors if name in values}
+            if session is not None:
+                out.update(outputs_of(session, computed, values))
+            yield out
+
+    def _session(self, tensors: Sequence[str], held: Mapping[str, np.ndarray]) -> ort.InferenceSession:
+        """Of the nodes between what is held and `tensors`."""
+        wanted, nodes = set(tensors), []
+        for node in reversed(self._nodes[self._frontier : max(self._made[name] for name in tensors) + 1]):
+            if wanted.intersection(node.output):
+                nodes.append(node)
+                wanted.update(name for name in _reads(node) if name not in held)
+        read = {name for node in nodes for name in _reads(node)}
+        inputs = [
+            make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), [None, *array.shape[1:]][: array.ndim])
+            for name, array in held.items()
+            if name in read
+        ]
+        outputs = [onnx.ValueInfoProto(name=name) for name in tensors]
+        weights = [self._weights[name] for name in sorted(read & self._weights.keys())]
+        piece = make_graph(list(reversed(nodes)), "piece", inputs, outputs, weights)
+        return open_session(make_model(piece, opset_imports=self._opsets, ir_version=self._ir), self._threads)
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Names that the node or its subgraphs mention, in a fixed order."""
+    return [*node.input, *sorted(captured(node))]

@@ -1,0 +1,123 @@
+"""What the original computes where the layers of slim nets are to match it: recorded once, for all candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from zlib import crc32
+
+import numpy as np
+import onnx
+
+from ...errors import DataError
+from .activations import Feeds, as_feeds, batches, fixed_batch, sample_count
+from .consumers import find_consumers
+from .matrices import Consumer
+from .tails import Tails
+from .tape import Tape
+
+__all__ = ["Recording", "Spot"]
+
+_LARGEST_BATCH = 64
+_FEWEST_BATCHES = 8
+"""Some batches are fitted on and others test the fit, so there have to be several."""
+_INNER = 64
+"""Rough size of the tensors inside a net that are alive at a time, in sizes of its input: bounds the batch."""
+_COPIES = 8
+"""Of such a batch that exist at a time, and room for the rest."""
+_COLUMNS_MEMORY = 2**27
+"""Bytes of columns that the fit of one layer may hold."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Some rows of one tensor in one batch."""
+
+    positions: np.ndarray | None = field(repr=False)
+    """Flat positions, the same in every sample; None is all of them."""
+    rows: np.ndarray = field(repr=False)
+    """`channels x (samples * positions)`."""
+
+
+class Recording:
+    """Rows of the original at the tails of its consumers, and the samples that they belong to."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        images: np.ndarray | Feeds,
+        *,
+        rows_per_column: int = 64,
+        memory: int = 1024,
+        threads: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            model: what `load` returned.
+            images: preprocessed samples, `n x ...`, or one array an input by name; their order is shuffled.
+            rows_per_column: rows that a layer is fitted to, for each column of its matrix; fewer where the memory does
+                not allow as many.
+            memory: MiB that the rows may take.
+            threads: for onnxruntime; 0 is its default.
+            seed: of the positions and the order.
+
+        Raises:
+            DataError: data that does not fit the model's inputs.
+        """
+        self._seed = seed
+        self.threads = threads
+        self.batches = _batches(model, as_feeds(model, images), memory, seed)
+        self.samples = sum(sample_count(batch) for batch in self.batches)
+        finder = Tails(model)
+        owners: dict[str, Consumer] = {}
+        for consumer in find_consumers(model).values():
+            tensor = finder.of(consumer).output
+            if tensor not in owners or owners[tensor].columns < consumer.columns:
+                owners[tensor] = consumer
+        wanted = {name: self._rows(consumer, rows_per_column) for name, consumer in owners.items()}
+        total = 4 * sum(rows * owners[name].outputs for name, rows in wanted.items())
+        share = min(1.0, memory * 2**20 / max(1, total))
+        self._spots = self._record(model, owners, {name: ceil(rows * share) for name, rows in wanted.items()})
+
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self._spots
+
+    def __getitem__(self, tensor: str) -> list[Spot]:
+        """The rows of a tail, batch by batch."""
+        return self._spots[tensor]
+
+    @staticmethod
+    def _rows(consumer: Consumer, rows_per_column: int) -> int:
+        fitting = _COLUMNS_MEMORY // (4 * consumer.groups * consumer.columns)
+        return max(1, min(rows_per_column * consumer.columns, fitting))
+
+    def _record(
+        self, model: onnx.ModelProto, owners: Mapping[str, Consumer], wanted: Mapping[str, int]
+    ) -> dict[str, list[Spot]]:
+        spots: dict[str, list[Spot]] = {name: [] for name in owners}
+        generators = {name: np.random.default_rng([self._seed, crc32(name.encode())]) for name in owners}
+        for values in Tape(model, self.batches, threads=self.threads).read(list(owners)):
+            for name, consumer in owners.items():
+                y, reader = values[name], consumer.reader
+                available, count = reader.written(y.shape), ceil(wanted[name] / self.samples)
+                chosen = None
+                if count < available:
+                    chosen = np.sort(generators[name].choice(available, count, replace=False))
+                spots[name].append(Spot(chosen, reader.rows(y, chosen).astype(np.float32)))
+        return spots
+
+
+def _batches(model: onnx.ModelProto, feeds: Feeds, memory: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Batches of shuffled samples: a folder of class folders comes sorted."""
+    count = sample_count(feeds)
+    order = np.random.default_rng(seed).permutation(count)
+    feeds = {name: array[order] if array.ndim else array for name, array in feeds.items()}
+    fixed = fixed_batch(model)
+    if fixed is not None and count < fixed:
+        raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
+    sample = sum(array[:1].nbytes for array in feeds.values() if array.ndim)
+    fitting = memory * 2**20 // (_COPIES * _INNER * sample)
+    size = fixed or max(1, min(_LARGEST_BATCH, ceil(count / _FEWEST_BATCHES), fitting))
+    return [batch for batch in batches(feeds, size) if fixed is None or sample_count(batch) == fixed]

@@ -1,0 +1,62 @@
+"""Agents by name. The built-in ones are imported when they are asked for, so that naming them does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeVar
+
+from ....errors import InputError
+from ..space import Space
+from .base import Agent
+
+__all__ = ["create", "names", "register"]
+
+BUILT_IN = {"ddpg": "ddpg", "greedy": "greedy", "random": "random_search", "uniform": "uniform"}
+"""Name -> module of this package whose import registers it."""
+
+_registered: dict[str, Callable[[Space, int, int], Agent]] = {}
+
+Factory = TypeVar("Factory", bound=Callable[[Space, int, int], Agent])
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Class decorator: makes an agent available as `--agent name`. It is called as `factory(space, episodes, seed)`.
+
+    Raises:
+        InputError: the name is taken.
+    """
+
+    def remember(factory: Factory) -> Factory:
+        if _registered.setdefault(name, factory) is not factory:
+            raise InputError(f"an agent named {name!r} is registered already; choose another name")
+        return factory
+
+    return remember
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `create` knows, sorted."""
+    return tuple(sorted({*BUILT_IN, *_registered}))
+
+
+def create(name: str, space: Space, episodes: int, seed: int) -> Agent:
+    """A fresh agent for one search.
+
+    Args:
+        name: one of `names()`.
+        space: choices, latency table and target.
+        episodes: evaluations that the search has in all; schedules are scaled to it.
+        seed: the same seed and the same outcomes give the same plans.
+
+    Raises:
+        InputError: no agent of that name, or no episodes.
+        NothingToPruneError: the space has no choice.
+    """
+    if name not in names():
+        raise InputError(f"unknown agent {name!r}; --agent takes one of: {', '.join(names())}")
+    if episodes < 1:
+        raise InputError(f"--episodes must be at least 1, got {episodes}")
+    if name not in _registered:
+        import_module(f".{BUILT_IN[name]}", __package__)
+    return _registered[name](space, episodes, seed)

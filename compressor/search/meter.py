@@ -1,0 +1,220 @@
+"""Where latencies come from: a device that measures and writes down, or the record of an earlier run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from ...errors import DeviceSpecError, RunError
+from ...runtime import Comparator, Device, Latency, LatencyTable, Ratio, compare
+from ..report import DeviceFacts
+from .prediction import Table
+from .space import Widths
+from .trials import Trials
+
+__all__ = ["LiveMeter", "Meter", "Quick", "ReplayMeter", "open_meter"]
+
+REPLAY = "replay:"
+"""Device specs that begin so name a run directory whose latencies are used again."""
+SEARCH_SECONDS = 0.8  # for one candidate; its 95 % interval is then about 2 % wide for a net of 2 ms
+FINAL_SECONDS = 8.0
+FINAL_PRECISION = 0.01
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A candidate's latency as the search sees it."""
+
+    ratio: float
+    low: float
+    high: float
+    baseline_ms: float
+    candidate_ms: float
+
+
+class Meter(Protocol):
+    """Measures candidates against the original."""
+
+    table: Table
+    facts: DeviceFacts
+
+    def baseline(self) -> float:
+        """The original's latency in milliseconds."""
+        ...
+
+    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+        """Ratio of a candidate, good enough for a search."""
+        ...
+
+    def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
+        """Ratio of a finalist, as good as the report claims."""
+        ...
+
+    def keep_table(self) -> None:
+        """Write down the layers' figures, for a replay."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device."""
+        ...
+
+
+def _key(kind: str, plan: Widths) -> str:
+    return f"{kind} {json.dumps(dict(plan), sort_keys=True)}"
+
+
+class LiveMeter:
+    """A device; every figure is recorded in the run's trials, so that the run can be replayed."""
+
+    def __init__(
+        self,
+        original: onnx.ModelProto,
+        device: Device,
+        inputs: Mapping[str, np.ndarray],
+        record: Trials,
+        cache: Path | None,
+        seed: int,
+    ) -> None:
+        """
+        Args:
+            inputs: what the models are run on, one sample.
+            cache: where figures of layers are kept from run to run; None for this run only.
+
+        Raises:
+            ModelError, DeviceError: the original cannot be run on the device.
+        """
+        self._original, self._device, self._inputs = original, device, inputs
+        self._record, self._seed = record, seed
+        self._comparator = Comparator(original, device, inputs=inputs, seconds=SEARCH_SECONDS, seed=seed)
+        self.table = LatencyTable(device, cache, known=record.recall("table"))
+        self._kept = 0
+        conditions = device.describe()
+        self.facts = DeviceFacts(
+            str(device), str(conditions["provider"]), str(conditions["onnxruntime"]), str(conditions["cpu"])
+        )
+        record.record("device", asdict(self.facts))
+
+    def close(self) -> None:
+        self._comparator.close()
+
+    def baseline(self) -> float:
+        known = self._record.recall("baseline")
+        if known is None:
+            known = self._comparator.ratio(self._original).baseline.median_ms
+            self._record.record("baseline", known)
+        return float(known)
+
+    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+        self.keep_table()
+        found = self._comparator.ratio(model)
+        return Quick(found.value, found.low, found.high, found.baseline.median_ms, found.candidate.median_ms)
+
+    def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
+        found = compare(
+            self._original,
+            model,
+            self._device,
+            inputs=self._inputs,
+            seconds=FINAL_SECONDS,
+            precision=FINAL_PRECISION,
+            seed=self._seed,
+        )
+        self._record.record(_key("final", plan), found.to_dict())
+        return found
+
+    def keep_table(self) -> None:
+        table = self.table.dump()
+        if len(table["layers"]) > self._kept:
+            self._kept = len(table["layers"])
+            self._record.record("table", table)
+
+
+class ReplayMeter:
+    """The latencies of an earlier run: the same seed gives the same plans and scores, bit for bit.
+
+    Raises:
+        RunError: no such run, or one that stopped before it measured.
+    """
+
+    def __init__(self, run: Path, device: Device, record: Trials) -> None:
+        self._run = run
+        with Trials.open(run / "trials.sqlite") as trials:
+            self._known = {
+                _key("quick", trial.plan): Quick(
+                    trial.ratio,
+                    trial.ratio if trial.low is None else trial.low,
+                    trial.ratio if trial.high is None else trial.high,
+                    trial.baseline_ms or 0.0,
+                    trial.candidate_ms or 0.0,
+                )
+                for trial in trials
+            }
+            self._finals = {key: trials.recall(key) for key in [_key("final", trial.plan) for trial in trials]}
+            device_facts, table, self._baseline = (trials.recall(key) for key in ("device", "table", "baseline"))
+        if device_facts is None or table is None or self._baseline is None:
+            raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
+        self.facts = DeviceFacts(**device_facts)
+        self.table = LatencyTable(device, known=table, replay=True)
+        for key, value in (("device", device_facts), ("table", table), ("baseline", self._baseline)):
+            record.record(key, value)
+        self._record = record
+
+    def keep_table(self) -> None:
+        """The record has it already."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def baseline(self) -> float:
+        return float(self._baseline)
+
+    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+        return self._found(self._known, "quick", plan)
+
+    def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
+        key = _key("final", plan)
+        found = self._found(self._finals, "final", plan)
+        self._record.record(key, found)
+        return Ratio(**{**found, "baseline": _latency(found["baseline"]), "candidate": _latency(found["candidate"])})
+
+    def _found(self, known: Mapping[str, Any], kind: str, plan: Widths) -> Any:  # noqa: ANN401 (a Quick or JSON)
+        found = known.get(_key(kind, plan))
+        if found is None:
+            raise RunError(
+                f"{self._run} has no {kind} latency of a plan that came up: replay a run with its own model, data, "
+                "settings and seed"
+            )
+        return found
+
+
+def _latency(fields: Mapping[str, Any]) -> Latency:
+    return Latency(**{**fields, "samples_ms": tuple(fields["samples_ms"])})
+
+
+def open_meter(
+    spec: str,
+    original: onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    record: Trials,
+    cache: Path | None,
+    seed: int,
+) -> LiveMeter | ReplayMeter:
+    """The meter that `--device` names: a device, or `replay:RUN_DIR`.
+
+    Raises:
+        DeviceSpecError: no such device.
+        RunError: a run that cannot be replayed.
+        ModelError, DeviceError: the original cannot be run on the device.
+    """
+    if not spec.startswith(REPLAY):
+        return LiveMeter(original, Device.parse(spec), inputs, record, cache, seed)
+    run = Path(spec.removeprefix(REPLAY))
+    if not run.is_dir():
+        raise DeviceSpecError(f"--device {spec}: {run} is not a run directory")
+    return ReplayMeter(run, Device("cpu", threads=1), record)

@@ -1,0 +1,136 @@
+"""The latency of a plan before it is measured: the table's figures for every layer at the plan's widths."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from ...errors import NothingToPruneError
+from ...graph import ChannelAnalysis, Role
+from ...runtime import LayerShape
+from .space import Widths
+
+__all__ = ["Prediction", "SizedLayer", "Table", "layers_of"]
+
+
+class Table(Protocol):
+    """Milliseconds of a layer (see `ortrim.runtime.LatencyTable`)."""
+
+    def milliseconds(self, shape: LayerShape) -> float: ...
+
+
+@dataclass(frozen=True)
+class SizedLayer:
+    """One layer, and which groups its channels belong to."""
+
+    node: str
+    shape: LayerShape
+    inputs: tuple[tuple[str, int], ...]
+    """(group, input channels a unit) of the groups that it reads."""
+    outputs: tuple[tuple[str, int], ...]
+    """(group, output channels a unit) of the groups that it makes, or passes on (depthwise)."""
+
+    def narrowed(self, widths: Widths, sizes: Mapping[str, int]) -> LayerShape | None:
+        """Its shape under a plan; None when it is gone."""
+        c_in = self.shape.c_in - sum(each * (sizes[group] - widths[group]) for group, each in self.inputs)
+        c_out = self.shape.c_out - sum(each * (sizes[group] - widths[group]) for group, each in self.outputs)
+        if c_in < 1 or c_out < 1:
+            return None
+        if self.depthwise:
+            return replace(self.shape, c_in=c_in, c_out=c_out, group=c_in)
+        return replace(self.shape, c_in=c_in, c_out=c_out)
+
+    @property
+    def depthwise(self) -> bool:
+        return self.shape.group == self.shape.c_in > 1
+
+
+def layers_of(analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> tuple[SizedLayer, ...]:
+    """The layers of a model (`ortrim.runtime.layer_shapes`) with the groups that touch them, in graph order."""
+    reads: dict[str, dict[str, int]] = defaultdict(dict)
+    makes: dict[str, dict[str, int]] = defaultdict(dict)
+    for group in analysis.groups:
+        for slot in group.slots:
+            shape = shapes.get(slot.node)
+            if shape is None:
+                continue
+            each = len(slot.positions[0])
+            if slot.role is Role.CONSUMER:
+                # A grouped convolution's weight lists the channels of one group; every group loses as many.
+                times = shape.group if shape.op == "Conv" else 1
+                reads[slot.node][group.name] = each * times
+            elif slot.role is Role.PRODUCER:
+                times = shape.group if shape.op == "ConvTranspose" and slot.axis == 1 else 1
+                makes[slot.node][group.name] = max(each * times, makes[slot.node].get(group.name, 0))
+            elif shape.group == shape.c_in > 1:  # depthwise: a follower on both sides
+                makes[slot.node][group.name] = each
+                reads[slot.node][group.name] = each * shape.c_in // shape.c_out
+    return tuple(
+        SizedLayer(node, shape, tuple(reads[node].items()), tuple(makes[node].items()))
+        for node, shape in shapes.items()
+    )
+
+
+class Prediction:
+    """Latency of plans as a share of the original's (a `LatencyModel`).
+
+    A layer narrowed on both sides is read off two scans, one over its inputs and one over its outputs, each with the
+    other side whole: T(i, o) = T(i, O) T(I, o) / T(I, O). That keeps the figures to be measured linear in the widths.
+    """
+
+    def __init__(self, analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape], table: Table) -> None:
+        """
+        Raises:
+            NothingToPruneError: no layer whose latency could fall.
+        """
+        self.layers = layers_of(analysis, shapes)
+        self.sizes = {group.name: group.size for group in analysis.groups}
+        self._table = table
+        if not self.layers:
+            raise NothingToPruneError(
+                "the model has no convolution or matrix product that the latency table can measure"
+            )
+
+    @cached_property
+    def full_ms(self) -> float:
+        """What the table gives for all layers of the original, in milliseconds."""
+        return sum(self._table.milliseconds(layer.shape) for layer in self.layers)
+
+    @cached_property
+    def layers_by_group(self) -> Mapping[str, tuple[SizedLayer, ...]]:
+        """The layers that each group touches."""
+        touched: dict[str, list[SizedLayer]] = {name: [] for name in self.sizes}
+        for layer in self.layers:
+            for name in dict.fromkeys(name for name, _ in (*layer.inputs, *layer.outputs)):
+                touched[name].append(layer)
+        return {name: tuple(layers) for name, layers in touched.items()}
+
+    def layer_ms(self, layer: SizedLayer, widths: Widths) -> float:
+        """Milliseconds of one layer under a plan (`widths` names every group)."""
+        narrowed = layer.narrowed(widths, self.sizes)
+        if narrowed is None:
+            return 0.0
+        full = layer.shape
+        if layer.depthwise or narrowed.c_in == full.c_in or narrowed.c_out == full.c_out:
+            return self._table.milliseconds(narrowed)
+        whole = self._table.milliseconds(full)
+        inputs = self._table.milliseconds(replace(narrowed, c_out=full.c_out))
+        outputs = self._table.milliseconds(replace(narrowed, c_in=full.c_in))
+        return inputs * outputs / whole if whole > 0 else 0.0
+
+    def group_ms(self, name: str, width: int) -> float:
+        """Milliseconds of all layers that a group touches when it alone keeps `width` units."""
+        widths = {**self.sizes, name: width}
+        return sum(self.layer_ms(layer, widths) for layer in self.layers_by_group[name])
+
+    def ratio(self, widths: Widths) -> float:
+        """Predicted latency as a share of the original's."""
+        plan = {**self.sizes, **widths}
+        if self.full_ms <= 0:
+            return 1.0
+        return float(np.sum([self.layer_ms(layer, plan) for layer in self.layers]) / self.full_ms)

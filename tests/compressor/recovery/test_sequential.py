@@ -1,0 +1,179 @@
+"""Layer by layer, with inputs from the slim net and targets from the original."""
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from ortrim.compressor.recovery.consumers import find_consumers
+from ortrim.compressor.recovery.importance import rank
+from ortrim.compressor.recovery.moments import gather
+from ortrim.compressor.recovery.refit import Refitter, with_weights
+from ortrim.compressor.recovery.sequential import SequentialRefitter, refit_sequentially
+from ortrim.compressor.recovery.tails import Tails
+from ortrim.compressor.recovery.tape import Tape
+from ortrim.errors import DataError
+from ortrim.graph import analyze, slim
+
+NORMED = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+    a = Conv<pads=[1,1,1,1]>(x, w) an = BatchNormalization(a, s1, o1, m1, positive1) h = Relu(an)
+    c = Conv<pads=[1,1,1,1]>(h, v) cn = BatchNormalization(c, s2, o2, m2, positive2)
+    t = Conv(x, u, ub) sum = Add(t, cn) r = Relu(sum) y = Conv(r, z, zb)
+}"""
+NORMED_SHAPES = {"w": (12, 3, 3, 3), "v": (6, 12, 3, 3), "u": (6, 3, 1, 1), "ub": (6,), "z": (4, 6, 1, 1), "zb": (4,)}
+NORMED_SHAPES |= {f"{n}1": (12,) for n in ("s", "o", "m", "positive")}
+NORMED_SHAPES |= {f"{n}2": (6,) for n in ("s", "o", "m", "positive")}
+
+
+def pruned(model, images, widths):
+    """Refitted candidate of a model; `widths` by the group's size."""
+    analysis = analyze(model)
+    moments = gather(model, analysis, images)
+    wanted = {group.name: widths[group.size] for group in analysis.groups if group.size in widths}
+    removal = rank(model, analysis, "refit", moments).removal(wanted)
+    return slim(Refitter(model, analysis, moments)(removal), removal, analysis=analysis), removal, analysis
+
+
+def error(model, net, images, run):
+    (wanted,), (got,) = run(model, images, "y"), run(net, images, "y")
+    return float(((got - wanted) ** 2).sum() / ((wanted - wanted.mean(axis=0)) ** 2).sum())
+
+
+def weights(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def candidate(residual, images):
+    return pruned(residual, images[:64], {12: 5})
+
+
+def test_later_layers_repair_earlier_damage(residual, candidate, images, run):
+    small, removal, analysis = candidate
+    net = refit_sequentially(residual, small, removal, images[:64], analysis=analysis)
+    assert error(residual, net, images[64:], run) < 0.8 * error(residual, small, images[64:], run)
+
+
+def test_also_where_the_residual_stream_lost_channels(residual, images, run):
+    small, removal, analysis = pruned(residual, images[:64], {12: 4, 8: 6})
+    net = refit_sequentially(residual, small, removal, images[:64], analysis=analysis)
+    assert error(residual, net, images[64:], run) < 0.9 * error(residual, small, images[64:], run)
+
+
+def test_a_branch_that_is_gone_is_made_up_for(residual, images, run):
+    analysis = analyze(residual)
+    first = next(group for group in analysis.groups if group.removable)
+    removal = {first.name: range(first.size)}
+    refitter = Refitter(residual, analysis, gather(residual, analysis, images[:64]))
+    small = slim(refitter(removal), removal, analysis=analysis)
+    net = refit_sequentially(residual, small, removal, images[:64], analysis=analysis)
+    assert error(residual, net, images[64:], run) < 0.8 * error(residual, small, images[64:], run)
+
+
+def damaged(model, *names):
+    """The model with these initializers halved: what nothing was taken from can be restored completely."""
+    return with_weights(model, {name: 0.5 * array for name, array in weights(model).items() if name in names})
+
+
+def test_batch_normalization_on_the_way(build, images, run):
+    model = build(NORMED, NORMED_SHAPES)
+    small = damaged(model, "w", "v", "m2")
+    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6)
+    before, after = error(model, small, images[64:], run), error(model, net, images[64:], run)
+    assert after < 0.02 * before
+
+
+def test_batch_normalization_before_a_layer(build, images, run):
+    text = """g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv(x, w, b) n = BatchNormalization(a, s, o, m, positive) h = Relu(n) c = Conv(h, v, d) y = Add(a, c)
+    }"""
+    shapes = {"w": (4, 3, 1, 1), "b": (4,), "v": (4, 4, 1, 1), "d": (4,)} | dict.fromkeys(
+        ("s", "o", "m", "positive"), (4,)
+    )
+    model = build(text, shapes)
+    small = damaged(model, "s", "o")
+    steps = []
+    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6, on_layer=steps.append)
+    assert [step.node for step in steps] == ["node0", "node1", "node3"]
+    assert error(model, net, images[64:], run) < 0.02 * error(model, small, images[64:], run)
+
+
+def test_an_unpruned_model_stays_as_it_is(residual, images):
+    analysis = analyze(residual)
+    net = refit_sequentially(residual, residual, {}, images, analysis=analysis)
+    before, after = weights(residual), weights(net)
+    assert all(np.allclose(after[name], before[name], atol=1e-4) for name in before)
+
+
+def test_the_arguments_are_left_alone(residual, candidate, images):
+    small, removal, analysis = candidate
+    before = small.SerializeToString(deterministic=True)
+    refit_sequentially(residual, small, removal, images[:16], analysis=analysis)
+    assert small.SerializeToString(deterministic=True) == before
+
+
+def test_one_record_serves_many_candidates(residual, candidate, images):
+    small, removal, analysis = candidate
+    refitter = SequentialRefitter(residual, analysis, images)
+    first, again = refitter(small, removal), refitter(small, removal)
+    alone = refit_sequentially(residual, small, removal, images, analysis=analysis)
+    assert weights(first).keys() == weights(alone).keys()
+    for name, array in weights(first).items():
+        np.testing.assert_array_equal(array, weights(again)[name])
+        np.testing.assert_array_equal(array, weights(alone)[name])
+
+
+def test_steps_are_reported_and_never_up(residual, candidate, images):
+    small, removal, analysis = candidate
+    steps = []
+    refit_sequentially(residual, small, removal, images, analysis=analysis, on_layer=steps.append)
+    assert [step.node for step in steps] == list(find_consumers(small))
+    assert all(step.after <= step.before for step in steps)
+    assert any(step.after < 0.95 * step.before for step in steps)
+
+
+def test_single_images_at_a_fixed_batch(build, images, run):
+    text = """g (float[1,3,8,8] x) => (float[1,4,4,4] y) {
+        a = Conv(x, w, b) h = Relu(a) c = Conv(h, v, d) t = Clip(c, low, high) y = Conv<group=2>(t, u)
+    }"""
+    shapes = {"w": (12, 3, 3, 3), "b": (12,), "v": (6, 12, 1, 1), "d": (6,), "u": (4, 3, 3, 3)}
+    model = build(text, {**shapes, "low": 0.0, "high": 2.0})
+    small = damaged(model, "w", "b", "v", "u")
+    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6)
+
+    def total(candidate):
+        singles = [images[place : place + 1] for place in range(64, 96)]
+        return sum(((run(candidate, x, "y")[0] - run(model, x, "y")[0]) ** 2).sum() for x in singles)
+
+    assert total(net) < 0.02 * total(small)
+
+
+def test_a_relu_frees_what_lies_below_it(residual):
+    tails = Tails(residual)
+    by_output = {consumer.output: tails.of(consumer) for consumer in find_consumers(residual).values()}
+    assert (by_output["pa"].output, by_output["pa"].low, by_output["pa"].high) == ("pa", 0.0, None)
+    assert (by_output["pc"].output, by_output["pc"].low) == ("ps", 0.0)
+    assert (by_output["y"].output, by_output["y"].low) == ("y", None)
+
+
+@pytest.mark.parametrize("memory", [0, 1024])
+def test_a_tape_gives_what_the_whole_model_gives(residual, images, run, memory):
+    tape = Tape(residual, [{"x": images[:40]}, {"x": images[40:]}], memory=memory)
+    for tensor in ("pa", "ps", "qr", "y"):
+        whole = np.concatenate([values[tensor] for values in tape.read([tensor], tape.made(tensor))])
+        np.testing.assert_allclose(whole, run(residual, images, tensor)[0], atol=1e-4)
+
+
+def test_a_tape_runs_on_with_new_weights(residual, images, run):
+    changed = weights(residual)["head"] * 2
+    tape = Tape(residual, [{"x": images}])
+    list(tape.read(["q"], tape.made("pooled")))
+    tape.replace({"head": changed, "heads": weights(residual)["heads"] * 2})
+    (values,) = tape.read(["y"])
+    np.testing.assert_allclose(values["y"], 2 * run(residual, images, "y")[0], rtol=1e-3, atol=1e-4)
+
+
+def test_too_few_samples_are_refused(build, images):
+    text = "g (float[4,3,8,8] x) => (float[4,5,4,4] y) { a = Conv(x, w) h = Relu(a) y = Conv(h, v) }"
+    model = build(text, {"w": (6, 3, 3, 3), "v": (5, 6, 3, 3)})
+    with pytest.raises(DataError, match="batches of 4"):
+        SequentialRefitter(model, analyze(model), images[:2])
