@@ -27,6 +27,7 @@ _KEPT = {  # folding these would undo a quantization, or make a constant of nois
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
 }
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+_UNINFERRED = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers nothing; they keep type and shape
 _LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 _PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
 
@@ -191,7 +192,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     _drop_claims(model)
     bare = _bare(model)
     for node in bare.graph.node:
-        if node.op_type == "GroupNormalization":  # nothing is inferred through it
+        if node.op_type in _UNINFERRED:
             node.op_type = "Identity"
             del node.input[1:], node.attribute[:]
     inferred = shape_inference.infer_shapes(bare, data_prop=True).graph.value_info

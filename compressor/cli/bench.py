@@ -120,22 +120,18 @@ def _doubts(models: Sequence[Path], latencies: Sequence[Latency], ratios: Sequen
 
 
 def _show(models: Sequence[Path], latencies: Sequence[Latency], ratios: Sequence[Ratio]) -> None:
-    versus = (">ratio to the first", ">interval") if ratios else ()
-    rows = table(
-        "model", ">median ms", f">{100 * latencies[0].confidence:.0f} % interval", ">p90 ms", *versus, "nodes run on"
-    )
+    versus = (">ratio", ">interval") if ratios else ()
+    rows = table("model", ">median ms", f">{100 * latencies[0].confidence:.0f} % interval", ">p90 ms", *versus)
     for path, latency, ratio in zip(models, latencies, (None, *ratios), strict=True):
-        cells = [str(path), f"{latency.median_ms:.4g}", f"{latency.low_ms:.4g} to {latency.high_ms:.4g}"]
-        cells.append(f"{latency.p90_ms:.4g}")
+        cells = [str(path), f"{latency.median_ms:.4g}", f"{latency.low_ms:.3g} to {latency.high_ms:.3g}"]
+        cells.append(f"{latency.p90_ms:.3g}")
         if ratio is not None:
             cells += [f"{ratio.value:.3f}x", f"{ratio.low:.3f} to {ratio.high:.3f}"]
-        elif ratios:
-            cells += ["", ""]
-        providers = latency.conditions["providers"].items()
-        rows.add_row(
-            *cells, ", ".join(f"{name.removesuffix('ExecutionProvider')} {nodes}" for name, nodes in providers)
-        )
+        rows.add_row(*cells)
     show_table(rows)
+    for path, latency in zip(models, latencies, strict=True):
+        nodes = (f"{count} on {name}" for name, count in latency.conditions["providers"].items())
+        say(f"nodes of {path}: {', '.join(nodes)}")
     facts = latencies[0].conditions["device"]
     clock = {"thread-cpu": "CPU time of the calling thread", "wall": "wall time"}[latencies[0].clock]
     say(f"{facts['spec']} on {facts['cpu']}, onnxruntime {facts['onnxruntime']}; {clock}")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_SHOWN_NAMES = 2
 _SMALL = 0.01
 """Layers below this share of the latency are shown in one line."""
 
@@ -86,8 +85,7 @@ def _show_groups(groups: Sequence[GroupShare], *, timed: bool) -> None:
         *([">time"] if timed else []),
         "exact",
         "removable",
-        "made by",
-        "read by",
+        "made by -> read by",
     )
     for group in groups:
         rows.add_row(
@@ -98,8 +96,7 @@ def _show_groups(groups: Sequence[GroupShare], *, timed: bool) -> None:
             *([_percent(group.latency_share or 0.0)] if timed else []),
             _yes(group.exact),
             _yes(group.removable),
-            _some(group.producers),
-            _some(group.consumers),
+            f"{_some(group.producers)} -> {_some(group.consumers)}",
         )
     show_table(rows)
     shares = "MACs and time" if timed else "MACs"
@@ -128,9 +125,10 @@ def _show_times(times: Sequence[LayerTime], device: str) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f", +{more}" if more > 0 else "")
+    """The first name, and how many more there are."""
+    if not names:
+        return "nothing"
+    return names[0] if len(names) == 1 else f"{names[0]}, +{len(names) - 1}"
 
 
 def _percent(share: float) -> str:

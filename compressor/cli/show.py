@@ -37,12 +37,15 @@ def note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
-def table(*headers: str, title: str | None = None) -> Table:
+def table(*headers: str) -> Table:
     """An empty table. A header that begins with `>` makes a column of figures, aligned to the right."""
-    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     for header in headers:
         figures = header.startswith(">")
-        made.add_column(header.removeprefix(">"), justify="right" if figures else "left", no_wrap=figures)
+        # Long names go on in the next line where a terminal is narrow; figures stay in one piece.
+        made.add_column(
+            header.removeprefix(">"), justify="right" if figures else "left", no_wrap=figures, overflow="fold"
+        )
     return made
 
 
@@ -65,11 +68,12 @@ def headline(report: ReportData, run: Path) -> None:
 
     latency, score, before, after = report.latency, report.score, report.model, report.slim
     rows = before_and_after()
+    rows.add_row("latency", f"{latency.baseline_ms:.3g} ms", f"{latency.slim_ms:.3g} ms", f"{latency.ratio:.3f}x")
     rows.add_row(
-        "latency",
-        _milliseconds(latency.baseline_ms, latency.baseline_low_ms, latency.baseline_high_ms),
-        _milliseconds(latency.slim_ms, latency.slim_low_ms, latency.slim_high_ms),
-        f"{latency.ratio:.3f}x [{latency.low:.3f}, {latency.high:.3f}]",
+        f"{100 * latency.confidence:.0f} % interval",
+        _interval(latency.baseline_low_ms, latency.baseline_high_ms),
+        _interval(latency.slim_low_ms, latency.slim_high_ms),
+        f"{latency.low:.3f} to {latency.high:.3f}",
     )
     rows.add_row(
         score.kind, f"{100 * score.baseline:.2f} %", f"{100 * score.slim:.2f} %", points(score.slim - score.baseline)
@@ -82,15 +86,13 @@ def headline(report: ReportData, run: Path) -> None:
     show_table(rows)
     device = report.device
     say(
-        f"latency on {device.spec} ({device.provider}, onnxruntime {device.onnxruntime}), with "
-        f"{100 * latency.confidence:.0f} % intervals; the target of {report.target.ratio:.3g}x is "
-        f"{'met' if report.met else 'NOT met'}"
+        f"latency on {device.spec} ({device.provider}, onnxruntime {device.onnxruntime}): the target of "
+        f"{report.target.ratio:.3g}x is {'met' if report.met else 'NOT met'}"
     )
-    say(f"{score.kind} ({score.detail}) on {score.images:,} images, none of which calibrated")
+    say(f"{score.kind} ({score.detail}) on {score.images:,} images that took no part in calibration")
     say(f"slim model: {after.path}")
     say(f"report:     {run / 'report.html'}")
 
 
-def _milliseconds(median: float, low: float | None, high: float | None) -> str:
-    interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
-    return f"{median:.3g} ms{interval}"
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"

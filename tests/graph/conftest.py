@@ -78,7 +78,7 @@ class Net:
         return shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def net():
     """The builder: `net(shape, opset=..., seed=...)`."""
     return Net
@@ -103,7 +103,7 @@ def check_oracle(model, seeds=(0,), each=True):
     return analysis
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def oracle():
     """`oracle(model) -> analysis`, after checking every removal against the original."""
     return check_oracle

@@ -263,7 +263,7 @@ def test_a_scale_computed_at_run_time(net, oracle, axes, left):
     assert sizes(oracle(n.model(n.head(n.conv(x, 6))))) == left
 
 
-# -- constants of integers, which `load` does not copy ------------------------------------------------------------------
+# -- constants of integers, which `load` does not copy -----------------------------------------------------------------
 def test_integers_combined_with_channels_in_two_places(net, oracle):
     n = net()
     factors = n.constant(np.arange(1, 7).reshape(6, 1, 1))

@@ -20,19 +20,18 @@ from ortrim.graph.rules.elementwise import UNARY
 FLOAT, BOOL, INT = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT32
 CHANNELS = 8
 SHAPES = {rank: (2, CHANNELS, 4, 4, 4)[:rank] for rank in (2, 3, 4, 5)}
-OPSETS = {"Upsample": 9}
+OPSETS = {"Upsample": 9, "RMSNormalization": 23, "Swish": 24}  # all others: 21
 
 
 def per_channel(n, rank, dtype=np.float32):
     return n.constant(n.rng.uniform(0.5, 2, (CHANNELS,) + (1,) * (rank - 2)).astype(dtype))
 
 
-def kernel(rank):
-    return {"kernel_shape": [2] * (rank - 2)}
+def vectors(count, **attributes):
+    def use(n, op, x, rank):
+        return n.op(op, x, *(n.constant(np.full(CHANNELS, 0.5, np.float32)) for _ in range(count)), **attributes)
 
-
-def vectors(count):
-    return lambda n, op, x, rank: n.op(op, x, *(n.constant(np.ones(CHANNELS, np.float32)) for _ in range(count)))
+    return use
 
 
 def binary(n, op, x, rank):
@@ -51,7 +50,7 @@ def plain(**attributes):
 
 
 def pooled(n, op, x, rank):
-    return n.op(op, x, **kernel(rank))
+    return n.op(op, x, kernel_shape=[2] * (rank - 2)) if rank > 2 else None
 
 
 def with_operands(*operands, outputs=1, **attributes):
@@ -67,8 +66,8 @@ def scaled(n, op, x, rank):
 
 USES = {
     **{op: plain() for op in UNARY},
-    **{op: binary for op in ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu")},
-    **{op: binary for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "CastLike")},
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu"), binary),
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "CastLike"), binary),
     **{op: of_type(BOOL, bool) for op in ("And", "Or", "Xor")},
     **{op: of_type(INT, np.int32) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     "BitShift": of_type(TensorProto.UINT8, np.uint8, direction="LEFT"),
@@ -96,17 +95,18 @@ USES = {
     "Pad": lambda n, op, x, rank: n.op(op, x, n.integers(0, 1, *(0,) * (rank - 1), 2, *(1,) * (rank - 2))),
     "DepthToSpace": plain(blocksize=2),
     "SpaceToDepth": plain(blocksize=2),
-    **{op: pooled for op in ("AveragePool", "MaxPool", "LpPool")},
+    **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), pooled),
     **{op: plain() for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
-    **{op: plain() for op in ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "MeanVarianceNormalization")},
+    **{op: plain() for op in ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization")},
     "Resize": lambda n, op, x, rank: n.op(op, x, "", "", n.integers(2, CHANNELS, *(6,) * (rank - 2)), mode="nearest"),
     "Upsample": lambda n, op, x, rank: n.op(op, x, n.constant(np.float32([1, 1, 2, 2, 2][:rank]))),
     "BatchNormalization": vectors(4),
     "InstanceNormalization": vectors(2),
-    "GroupNormalization": lambda n, op, x, rank: vectors(2)(n, op, x, rank),
+    "GroupNormalization": vectors(2, num_groups=2),
     "LayerNormalization": lambda n, op, x, rank: n.op(op, x, n.weight(SHAPES[rank][-1])),
     "RMSNormalization": lambda n, op, x, rank: n.op(op, x, n.weight(SHAPES[rank][-1])),
     "LRN": plain(size=3),
+    "MeanVarianceNormalization": lambda n, op, x, rank: n.op(op, x, axes=[0, *range(2, rank)]),
     **{op: with_operands((-1,)) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")},
     **{op: with_operands((0,)) for op in ("ReduceL1", "ReduceL2", "ReduceSumSquare")},
     **{op: with_operands((1,), keepdims=0) for op in ("ReduceLogSum", "ReduceLogSumExp")},
@@ -126,7 +126,7 @@ def test_every_rule_is_tested():
 
 def typed(n, name):
     """(element type, shape) of a tensor, or None where the operator does not take what it is given."""
-    if n.nodes[-1].op_type == "GroupNormalization":  # nothing is inferred through it
+    if n.nodes[-1].op_type in ("GroupNormalization", "MeanVarianceNormalization"):  # onnx infers nothing through them
         return FLOAT, n.shape
     graph = onnx.helper.make_graph(
         n.nodes, "one", n.inputs, [onnx.helper.make_empty_tensor_value_info(name)], n.weights
@@ -147,13 +147,15 @@ def build(net, op, rank, batch, *, made):
     A second chain of layers beside it has a group of its own, called "spare".
     """
     shape = (batch, *SHAPES[rank][1:])
-    n = net(shape, opset=OPSETS.get(op, max(21, onnx.defs.get_schema(op).since_version)))
+    n = net(shape, opset=OPSETS.get(op, 21))
     n.shape = shape
     x = "x"
     if made:
         weights = n.weight(CHANNELS, CHANNELS, *(1,) * (rank - 2)), n.weight(CHANNELS)
         x = n.op("Gemm", x, *weights, transB=1) if rank == 2 else n.op("Conv", x, *weights)
     outputs = USES[op](n, op, x, rank)
+    if outputs is None:
+        return None
     n.tested = n.nodes[-1].name
     results = []
     for output in [outputs] if isinstance(outputs, str) else outputs:
@@ -168,14 +170,15 @@ def build(net, op, rank, batch, *, made):
             sizes = (sizes[0], 3)
         results.append(onnx.helper.make_tensor_value_info(output, FLOAT, sizes))
     n.inputs.append(onnx.helper.make_tensor_value_info("y", FLOAT, (1, 4)))
-    spare = n.op("Gemm", "y", n.weight(4, 6))
+    spare = n.op("Gemm", "y", n.weight(4, 6), n.weight(6))
     n.nodes[-1].name = "spare"
-    spare = n.op("Gemm", spare, n.weight(6, 3))
+    spare = n.op("Gemm", spare, n.weight(6, 3), n.weight(3))
     return n, n.model(*results, onnx.helper.make_tensor_value_info(spare, FLOAT, (1, 3)))
 
 
 def node_of(model, name):
-    return next(node for node in model.graph.node if node.name == name)
+    """The node's bytes; None where `load` folded it (a Shape of known sizes)."""
+    return next((node.SerializeToString() for node in model.graph.node if node.name == name), None)
 
 
 @pytest.mark.parametrize("op", OPERATORS)
@@ -189,7 +192,7 @@ def test_a_rule_holds_its_contract(net, oracle, op):
             if built is None:
                 continue
             tried += 1
-            check(*built, oracle if batch == 2 else None, made=made)
+            check(*built, oracle if made and batch == 2 and rank < 5 else None, made=made)
     assert tried >= 4, "no use of the operator was valid"
 
 
@@ -210,7 +213,7 @@ def check(n, model, oracle, *, made):
         assert not any(n.tested in group.consumers for group in analysis.groups)
     # A removal elsewhere leaves the node as it is, to the byte.
     small = slim(loaded, {"spare": [0, 3]}, analysis=analysis)
-    assert node_of(small, n.tested).SerializeToString() == node_of(loaded, n.tested).SerializeToString()
+    assert node_of(small, n.tested) == node_of(loaded, n.tested)
     assert loaded.SerializeToString() == before
     # And with everything removed that may go, the graph is valid and computes what the original does.
     removal = {group.name: range(group.size // 2) for group in analysis.groups}
@@ -219,4 +222,5 @@ def check(n, model, oracle, *, made):
         try:
             oracle(model)
         except ModelError as error:
-            assert "NOT_IMPLEMENTED" in str(error)  # onnxruntime has no kernel
+            if not str(error).startswith("onnxruntime cannot run the model"):  # it has no kernel for this rank
+                raise

@@ -127,6 +127,19 @@ def test_what_a_final_softmax_hides_is_caught(net):
         verify(model, wrong, removal)
 
 
+def test_rounding_far_out_in_a_sigmoid_is_no_difference(net):
+    """Its values were rounded as parts of one; what it reads is compared anyway."""
+    n = net()
+    low = n.constant(np.full(5, -15, np.float32))
+    model = load(n.model(n.op("Sigmoid", n.op("Add", n.op("Tanh", n.head(n.conv("x", 8))), low))))
+    removal = {"Conv_0": [5]}
+    small = slim(model, removal)
+    nudged = changed(small, "Add_5", 1, lambda bias: bias + np.float32(0.01))
+    verify(model, nudged, removal)
+    with pytest.raises(VerificationError, match="output 't5_0' differs"):
+        verify(model, changed(small, "Add_5", 1, lambda bias: bias + np.float32(0.05)), removal)
+
+
 def test_values_that_are_not_finite_are_caught(case):
     wrong = changed(case[1], "Gemm_7", 2, lambda bias: np.full_like(bias, np.nan))
     assert "not finite" in refused(case, wrong)

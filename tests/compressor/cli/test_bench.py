@@ -39,10 +39,10 @@ def test_several_models_are_compared_with_the_first(ortrim, small_net):
 def test_the_table(ortrim, small_net):
     alone = ortrim("bench", digits.MODEL, "--seconds", "0.2")
     assert alone.exit_code == 0
-    for part in ("median ms", "interval", "p90 ms", "CPU 2", "cpu:threads=1", "onnxruntime"):
+    for part in ("median ms", "interval", "p90 ms", "on CPUExecutionProvider", "cpu:threads=1", "onnxruntime"):
         assert part in alone.stdout
     assert "ratio" not in alone.stdout
-    assert "ratio to the first" in ortrim("bench", digits.MODEL, small_net, "--seconds", "0.2").stdout
+    assert "ratio" in ortrim("bench", digits.MODEL, small_net, "--seconds", "0.2").stdout
 
 
 def test_shapes_for_dynamic_axes(ortrim):

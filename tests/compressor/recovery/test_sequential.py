@@ -93,7 +93,7 @@ def test_batch_normalization_before_a_layer(build, images, run):
     small = damaged(model, "s", "o")
     steps = []
     net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6, on_layer=steps.append)
-    assert [step.node for step in steps] == ["node0", "node1", "node3"]
+    assert [step.node for step in steps] == ["node1", "node3"]
     assert error(model, net, images[64:], run) < 0.02 * error(model, small, images[64:], run)
 
 
@@ -126,7 +126,8 @@ def test_steps_are_reported_and_never_up(residual, candidate, images):
     small, removal, analysis = candidate
     steps = []
     refit_sequentially(residual, small, removal, images, analysis=analysis, on_layer=steps.append)
-    assert [step.node for step in steps] == list(find_consumers(small))
+    nodes = list(find_consumers(small))
+    assert [step.node for step in steps] == nodes[1:]  # nothing was taken from the first
     assert all(step.after <= step.before for step in steps)
     assert any(step.after < 0.95 * step.before for step in steps)
 

@@ -1,0 +1,162 @@
+"""The correction of candidates during a search, and what each width costs after it.
+
+Least squares of each layer alone (`Refitter`) says little of what the winner will be after the thorough refit, which
+repairs a damaged early layer almost completely and a late one hardly. So candidates get the same refit in small: few
+samples, few rows, one solve a layer. ResNet-56 takes about a second on one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ...graph import slim
+from ...graph.group import ChannelAnalysis
+from .activations import Feeds, activations, as_feeds, sample_count
+from .importance import Ranking
+from .moments import Moments
+from .refit import Refitter
+from .sequential import SequentialRefitter
+
+__all__ = ["Corrector", "OutputError", "repaired_damage"]
+
+_ROWS_PER_COLUMN = 8
+_RIDGE = 3e-2
+"""Few rows want a firmer ridge than the thorough refit has."""
+_SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"}
+
+
+class Corrector:
+    """Makes corrected slim nets of one model."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        analysis: ChannelAnalysis,
+        moments: Moments,
+        images: np.ndarray | Feeds,
+        *,
+        samples: int = 128,
+        threads: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            images: preprocessed samples, `n x ...`, or one array an input by name.
+            samples: how many of them are used.
+            threads: for onnxruntime; 0 is its default.
+
+        Raises:
+            DataError: data that does not fit the model's inputs.
+        """
+        feeds = as_feeds(model, images)
+        order = np.random.default_rng(seed).permutation(sample_count(feeds))[:samples]
+        some = {name: array[order] if array.ndim else array for name, array in feeds.items()}
+        self._analysis = analysis
+        self._alone = Refitter(model, analysis, moments)
+        self._in_turn = SequentialRefitter(
+            model, analysis, some, rows_per_column=_ROWS_PER_COLUMN, threads=threads, seed=seed
+        )
+
+    def __call__(self, removal: Mapping[str, Collection[int]]) -> onnx.ModelProto:
+        """The slim net without the units of `removal`.
+
+        Raises:
+            PlanError: a removal that the analysis does not allow.
+        """
+        units = {name: tuple(gone) for name, gone in removal.items()}
+        small = slim(self._alone(units), units, analysis=self._analysis)
+        return self._in_turn(small, units, ridge=_RIDGE, iterations=1)
+
+
+class OutputError:
+    """How far a net's outputs are from the original's: squared error relative to their variance over samples.
+
+    Of outputs that a Softmax or Sigmoid makes, what it reads is compared: afterwards large errors look small.
+    """
+
+    def __init__(self, model: onnx.ModelProto, images: np.ndarray | Feeds, *, threads: int = 0) -> None:
+        """
+        Raises:
+            DataError: data that does not fit the model's inputs.
+        """
+        makers = {name: node for node in model.graph.node for name in node.output}
+        self._tensors = []
+        for value in model.graph.output:
+            maker = makers.get(value.name)
+            squashes = maker is not None and maker.op_type in _SQUASHING and maker.input[0] in makers
+            self._tensors.append(maker.input[0] if maker is not None and squashes else value.name)
+        self._feeds = as_feeds(model, images)
+        self._threads = threads
+        self._wanted = self._outputs(model)
+
+    def __call__(self, net: onnx.ModelProto) -> float:
+        """Mean over the floating-point outputs: 0 is the original, 1 as good as a constant."""
+        shares = []
+        for name, got in self._outputs(net).items():
+            wanted = self._wanted[name]
+            variance = float(((wanted - wanted.mean(axis=0)) ** 2).sum())
+            if variance > 0:
+                shares.append(float(((got - wanted) ** 2).sum()) / variance)
+        return float(np.mean(shares)) if shares else 0.0
+
+    def _outputs(self, net: onnx.ModelProto) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {}
+        for values in activations(net, self._tensors, self._feeds, threads=self._threads):
+            for name, array in values.items():
+                if np.issubdtype(array.dtype, np.floating):
+                    parts.setdefault(name, []).append(array.astype(np.float32))
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def repaired_damage(
+    corrector: Corrector,
+    ranking: Ranking,
+    widths: Mapping[str, Sequence[int]],
+    error: Callable[[onnx.ModelProto], float],
+    *,
+    points: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[int, float]]:
+    """Error of the outputs when one group alone is narrowed, after correction: group -> width -> error.
+
+    Args:
+        ranking: which units go, and its damage, whose curve fills in between the measured widths.
+        widths: the widths of interest of each group.
+        error: of a net; an `OutputError` on samples that the corrector does not use.
+        points: widths of a group that are measured, evenly spread, the narrowest among them.
+        progress: told of widths done and of all there are.
+    """
+    chosen = {
+        name: _spread([w for w in sorted(of) if w < len(ranking.order[name])], points) for name, of in widths.items()
+    }
+    total, done = sum(map(len, chosen.values())), 0
+    damage: dict[str, dict[int, float]] = {}
+    for name, measured in chosen.items():
+        size, known = len(ranking.order[name]), {}
+        for width in measured:
+            known[width] = error(corrector(ranking.removal({name: width})))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        damage[name] = {w: _between(w, size, known, ranking.damage.get(name, {})) for w in {*widths[name], size}}
+    return damage
+
+
+def _spread(widths: Sequence[int], points: int) -> list[int]:
+    if len(widths) <= points:
+        return list(widths)
+    return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, points)]
+
+
+def _between(width: int, size: int, known: Mapping[int, float], curve: Mapping[int, float]) -> float:
+    """The damage at a width from that at others: what of the unrepaired curve is left changes evenly in between."""
+    if width == size or not known:
+        return 0.0
+    places = sorted(known)
+    if all(curve.get(place, 0.0) > 0 for place in (*places, width)):
+        shares = [known[place] / curve[place] for place in places]
+        return float(np.interp(width, places, shares)) * curve[width]
+    return float(np.interp(width, [*places, size], [*(known[place] for place in places), 0.0]))
