@@ -83,7 +83,7 @@ def prune(
     feeds = None
     if data is not None:
         spec = InputSpec.from_model(loaded, size)
-        feeds = load_data(data, spec, preprocessing, CALIBRATION, seed).unlabelled().feeds()
+        feeds = load_data(Path(data), spec, preprocessing, CALIBRATION, seed).unlabelled().feeds()
     moments = None if feeds is None else gather(loaded, analysis, feeds, seed=seed)
     removal = rank(loaded, analysis, importance, moments, seed=seed).removal(plan)
     small = graph.slim(loaded, removal, analysis=analysis)

@@ -75,6 +75,7 @@ class RunDirectory:
             raise RunError(f"run directory {path} does not exist: there is nothing to --resume")
         with ExitStack() as on_failure:
             lock = _locked(path)
+            on_failure.callback((path / _LOCK).unlink, missing_ok=True)  # refused: nothing of ours stays
             on_failure.callback(lock.release)
             try:
                 resumed = _make_ready(path, settings, resume, force, may_change)

@@ -32,6 +32,11 @@ def check_content(model: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name}: not an ONNX model: it has no nodes or no outputs")
     if opset(model) < OLDEST_OPSET:
         raise ModelError(f"{name}: operator set {opset(model)}; export it with {OLDEST_OPSET} or newer")
+    if opset(model) > onnx.defs.onnx_opset_version():
+        raise ModelError(
+            f"{name}: operator set {opset(model)}; the installed onnx {onnx.__version__} knows up to "
+            f"{onnx.defs.onnx_opset_version()}: upgrade it, or export with an older operator set"
+        )
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.WhichOneof("value")
         if kind not in _KINDS:

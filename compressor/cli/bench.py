@@ -69,13 +69,12 @@ def command(
     quiet_onnxruntime()
     place = Device.parse(device)
     first, *others = models
-    effort = {} if seconds is None else {"seconds": seconds}
     if others:
-        ratios = compare_many(first, others, place, shapes=shapes, seed=seed, **effort)
+        ratios = compare_many(first, others, place, shapes=shapes, seed=seed, seconds=seconds or 10.0)
         latencies = [ratios[0].baseline, *(ratio.candidate for ratio in ratios)]
     else:
         ratios = ()
-        latencies = [measure(first, place, shapes=shapes, seed=seed, **effort)]
+        latencies = [measure(first, place, shapes=shapes, seed=seed, seconds=seconds or 3.0)]
     for line in _doubts(models, latencies, ratios):
         note(line)
     if as_json:

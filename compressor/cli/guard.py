@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -20,7 +20,6 @@ from ...errors import OrtrimError
 __all__ = ["GuardedGroup", "interrupted_hint", "quiet_onnxruntime", "set_verbosity"]
 
 JOB_FAILED = 1
-BAD_INPUT = 2
 INTERRUPTED = 130
 """What shells report of a process that SIGINT ended: 128 + 2."""
 
@@ -55,22 +54,17 @@ class GuardedGroup(click.Group):
     0 done; 1 the job failed for a reason given in one line; 2 bad usage or bad input, in one line; 130 interrupted.
     """
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # noqa: ANN401
+    def main(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ANN401 (click's, handed on)
         """Run a command and leave the process."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A name that the terminal's encoding lacks should not end the command.
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            extra["standalone_mode"] = False
-            status = super().main(args, prog_name or "ortrim", **extra)
+            status = super().main(*args, **{"prog_name": "ortrim", **options, "standalone_mode": False})
         except click.ClickException as error:
             status = _fail(error.format_message(), error.exit_code)
         except click.Abort:
             status = _fail("interrupted", INTERRUPTED)
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            status = _reader_left()
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> object:

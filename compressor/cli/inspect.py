@@ -31,17 +31,15 @@ _SMALL = 0.01
 def command(model: Path, device: str | None, as_json: bool) -> None:
     """Show what can be pruned, and what not and why."""
     from ...graph import analyze, load, macs, parameters, slim
+    from ...runtime import Device
     from ..report.html import short
     from .group_facts import group_shares, layer_times
 
     quiet_onnxruntime()
-    if device is not None:
-        from ...runtime import Device
-
-        place = Device.parse(device)
+    place = None if device is None else Device.parse(device)
     loaded = load(model)
     analysis = analyze(loaded)
-    times = () if device is None else layer_times(loaded, place)
+    times = () if place is None else layer_times(loaded, place)
     groups = group_shares(loaded, analysis, {time.layer: time.share for time in times} if times else None)
     half = slim(loaded, {group.name: range(group.size // 2) for group in analysis.groups}, analysis=analysis)
     totals = {"parameters": parameters(loaded), "macs": macs(loaded)}
