@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
+from heapq import heappop, heappush
 
 import numpy as np
 import onnx
@@ -28,12 +29,21 @@ _JOINS = {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Mean"}
 
 
 class Branches:
-    """Which sets of units may go as a whole."""
+    """Which sets of units may go as a whole.
+
+    Asked one after the other, and any of those that may go can go together: what one of them needs alive, no other
+    turns into a constant.
+    """
 
     def __init__(self, walk: Walk, uses: Sequence[Use]) -> None:
         self._walk = walk
         self._nodes = {node.name: node for node in walk.model.graph.node}
+        self._order = {node.name: place for place, node in enumerate(walk.model.graph.node)}
         self._consumers = [use for use in uses if use.role is Role.CONSUMER]
+        self._constants: set[str] = set()
+        """Tensors that become constants if what may go does go."""
+        self._anchors: set[str] = set()
+        """Tensors that give such constants their full shape."""
 
     @cached_property
     def _roots(self) -> dict[str, frozenset[int]]:
@@ -49,9 +59,18 @@ class Branches:
         return tensors
 
     @cached_property
-    def _consumer_roots(self) -> list[tuple[Use, frozenset[int]]]:
+    def _consumer_roots(self) -> list[frozenset[int]]:
         find = self._walk.atoms.find
-        return [(use, frozenset(np.unique(find(use.labels)).tolist())) for use in self._consumers]
+        return [frozenset(np.unique(find(use.labels)).tolist()) for use in self._consumers]
+
+    @cached_property
+    def _read_by(self) -> dict[int, list[int]]:
+        """Representative -> numbers of the consumers that read it."""
+        numbers: dict[int, list[int]] = defaultdict(list)
+        for number, roots in enumerate(self._consumer_roots):
+            for root in roots:
+                numbers[root].append(number)
+        return numbers
 
     def removable(self, roots: Collection[int]) -> bool:
         """Whether the graph stays whole without all of `roots`.
@@ -60,10 +79,10 @@ class Branches:
         read it through a weight, and what such a reader gives must end in an elementwise operator with a live operand.
         """
         units = frozenset(roots)
-        readers = [(use, found) for use, found in self._consumer_roots if found & units]
-        if not readers or any(not found <= units for _, found in readers):
+        readers = {number for root in units for number in self._read_by[root]}
+        if not readers or not all(self._consumer_roots[number] <= units for number in readers):
             return False
-        consumers = {use.node for use, _ in readers}
+        consumers = {self._consumers[number].node for number in readers}
         if any(not self._walk.is_constant(name) for node in consumers for name in self._nodes[node].input[2:] if name):
             return False  # a computed bias is not left behind as a constant
         carried = {name for root in units for name in self._tensors[root] if not self._walk.is_constant(name)}
@@ -78,21 +97,33 @@ class Branches:
 
     def _absorbed(self, constants: Sequence[str]) -> bool:
         """Whether constants that stand in for `constants` all end in a join with live data of the full shape."""
-        known = set(constants)
+        known, anchors = set(constants), set[str]()
         if any(self._walk.read_outside(name) for name in known):
             return False
-        for node in self._walk.model.graph.node:  # in topological order: what feeds a node has been decided
-            if not known.intersection(node.input):
-                continue
+        waiting = sorted({self._order[node.name] for name in known for node in self._walk.readers(name)})
+        while waiting:  # in topological order: what feeds a node has been decided
+            place = heappop(waiting)
+            while waiting and waiting[0] == place:
+                heappop(waiting)
+            node = self._walk.model.graph.node[place]
             live = [name for name in node.input if name and name not in known and not self._walk.is_constant(name)]
             if live:
                 shape = self._walk.shape(node.output[0])
-                if node.op_type not in _JOINS or not any(self._walk.shape(name) == shape for name in live):
+                full = (name for name in live if self._walk.shape(name) == shape and name not in self._constants)
+                anchor = next(full, None)
+                if node.op_type not in _JOINS or anchor is None:
                     return False
+                anchors.add(anchor)
             elif self._follows(node):
                 known.add(node.output[0])
+                for reader in self._walk.readers(node.output[0]):
+                    heappush(waiting, self._order[reader.name])
             else:
                 return False
+        if not known.isdisjoint(self._anchors):
+            return False
+        self._constants |= known
+        self._anchors |= anchors
         return True
 
     def _follows(self, node: onnx.NodeProto) -> bool:

@@ -78,10 +78,69 @@ class Net:
         return shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
 
 
+class Maps:
+    """Feature maps (batch, channels, side, side) of a graph that grows step by step; the steps are in the subclass.
+
+    A batch of 0 is not known.
+    """
+
+    def __init__(self, batch, **more):
+        self.net = Net((batch or "n", 3, 8, 8), **more)
+        self.batch = batch
+        self.maps = ["x"]
+        self.side = {"x": 8}
+
+    def apply(self, step, first, second, number):
+        """Take a step from two of the maps, counted from the last one."""
+        x = self.maps[-1 - first % len(self.maps)]
+        y = self.maps[-1 - second % len(self.maps)]
+        out = getattr(self, step)(x, y, number)
+        self.side.setdefault(out, self.side[x])
+        self.maps.append(out)
+
+    def op(self, kind, x, *more, side=None, **attributes):
+        out = self.net.op(kind, x, *more, **attributes)
+        self.side[out if isinstance(out, str) else out[0]] = side or self.side[x]
+        return out
+
+    def c(self, x):
+        return self.net.channels[x]
+
+    def shape(self, x, *sizes):
+        """A target shape of this batch: where it is not known, computed from the shape of `x`."""
+        if self.batch:
+            return self.net.integers(self.batch, *sizes)
+        size = self.net.op("Gather", self.net.op("Shape", x), self.net.integers(0))
+        return self.net.op("Concat", size, self.net.integers(*sizes), axis=0)
+
+    def reduce(self, kind, x, *axes, **attributes):
+        if self.net.opset >= 18:
+            return self.op(kind, x, self.net.integers(*axes), **attributes)
+        return self.op(kind, x, axes=axes, **attributes)
+
+    def fit(self, x, channels, side):
+        """`x` itself where it has that shape, else resized and convolved to it."""
+        if self.side[x] != side:
+            sizes = self.shape(x, self.c(x), side, side)
+            x = self.op("Resize", x, "", "", sizes, mode="nearest", side=side)
+        return x if self.c(x) == channels else self.conv(x, x, channels - 2)
+
+    def named(self, new, like):
+        """`new`, known to be as large as `like`."""
+        self.side[new] = self.side[like]
+        return new
+
+
 @pytest.fixture(scope="session")
 def net():
     """The builder: `net(shape, opset=..., seed=...)`."""
     return Net
+
+
+@pytest.fixture(scope="session")
+def maps():
+    """The class of graphs of feature maps: `maps(batch, seed=..., opset=...)`."""
+    return Maps
 
 
 def check_removal(model, analysis, removal, seed=0):
@@ -103,8 +162,9 @@ def check_oracle(model, seeds=(0,), each=True):
         rng = np.random.default_rng(seed)
         half = {g.name: rng.permutation(g.size)[: g.size // 2].tolist() for g in analysis.groups if g.size > 1}
         removals = [half] + ([{name: units} for name, units in half.items()] if each else [])
-        whole = [{g.name: range(g.size)} for g in analysis.groups if g.removable]
-        removals += whole + ([{**half, **removal} for removal in whole] if each else [])
+        whole = {g.name: range(g.size) for g in analysis.groups if g.removable}
+        alone = [{name: units} for name, units in whole.items()]
+        removals += [whole, {**half, **whole}] + ([*alone, *({**half, **one} for one in alone)] if each else [])
         for removal in removals:
             check_removal(model, analysis, removal, seed)
     assert model.SerializeToString() == before, "slim or verify changed its argument"

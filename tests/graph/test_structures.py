@@ -69,6 +69,26 @@ def test_branch_without_bias_vanishes_with_its_addition(net):
     assert [node.op_type for node in small.graph.node] == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
 
 
+def test_two_branches_and_no_shortcut(net, oracle):
+    """Either could go, but not both: nothing would say how large the image is."""
+    n = net()
+    x = n.relu(n.conv("x", 8))
+    both = n.op("Add", n.conv(n.relu(n.conv(x, 6)), 8), n.conv(n.relu(n.conv(x, 5)), 8))
+    analysis = oracle(n.model(n.head(n.conv(both, 4))))
+    assert {g.size: g.removable for g in analysis.groups if g.size < 8} == {6: True, 5: False, 4: False}
+
+
+def test_three_blocks_may_all_go(net, oracle):
+    n = net()
+    x = n.relu(n.conv("x", 8))
+    for width in (4, 5, 6):
+        x = n.relu(n.op("Add", x, n.conv(n.relu(n.conv(x, width)), 8, bias=False)))
+    model = load(n.model(n.head(x)))
+    oracle(model)
+    small = slim(model, {g.name: range(g.size) for g in analyze(model).groups if g.removable})
+    assert [node.op_type for node in small.graph.node] == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+
+
 def test_stream_that_grows_by_zero_padding(net, oracle):
     """The parameter-free shortcut: channels shift by the padding, they do not map one to one."""
     n = net()

@@ -69,7 +69,8 @@ def test_an_operator_set_of_the_future(refused, tmp_path):
     onnx.save(model, path)
     for command in ("bench", "prune", "evaluate", "compress"):
         name, *flags = MODEL_COMMANDS[command]
-        assert "opset" in refused(2, name, path, *flags).lower()
+        line = refused(2, name, path, *flags).lower()
+        assert "opset" in line or "operator set 999" in line
 
 
 def custom(folder):
