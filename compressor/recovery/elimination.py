@@ -14,7 +14,7 @@ import numpy as np
 
 from .matrices import Consumer
 from .moments import Moment
-from .refit import RIDGE, ridged
+from .refit import RIDGE, firm, ridged
 
 __all__ = ["Elimination"]
 
@@ -44,7 +44,7 @@ class Elimination:
         hessian = moment.uncentred if consumer.bias is None else moment.covariance
         factors = np.broadcast_to(scale, consumer.outputs)
         self._weight = consumer.matrix(weight) * consumer.rows_of(factors)[:, :, None]
-        self._inverse = np.linalg.inv(ridged(hessian, ridge))
+        self._inverse = np.linalg.inv(ridged(hessian, firm(ridge, moment)))
         self._columns = {unit: consumer.columns_at(positions) for unit, positions in enumerate(units)}
         self._alive = np.ones(hessian.shape[:2], dtype=bool)
 

@@ -6,8 +6,8 @@ import pytest
 
 from ortrim.compressor.recovery.activations import activations
 from ortrim.compressor.recovery.consumers import weights_of
-from ortrim.compressor.recovery.moments import gather
-from ortrim.compressor.recovery.refit import Refitter, fit
+from ortrim.compressor.recovery.moments import Moment, gather
+from ortrim.compressor.recovery.refit import Refitter, firm, fit
 from ortrim.errors import PlanError
 from ortrim.graph import analyze, slim, verify
 
@@ -195,3 +195,28 @@ def test_impossible_removals_are_refused(residual, images):
         refitter({"nowhere": [0]})
     with pytest.raises(PlanError, match="units 0"):
         refitter({analysis.groups[0].name: [99]})
+
+
+def test_few_rows_make_the_ridge_firmer():
+    """With fewer rows than columns least squares explains everything on the rows it was fitted on, and nothing else."""
+    rng = np.random.default_rng(0)
+    columns, gone = 64, np.arange(16)[None]
+    mixing = rng.standard_normal((columns, columns)) / 8
+    weight = rng.standard_normal((1, 8, columns))
+
+    def sample(rows):
+        return rng.standard_normal((rows, columns)) @ mixing + 0.3 * rng.standard_normal((rows, columns))
+
+    def error(x, rows):
+        """On fresh samples, after a refit that is told that the moments come from so many rows."""
+        moment = Moment(x.mean(0)[None], np.cov(x.T, bias=True)[None], rows)
+        slim, shift = fit(moment, weight, gone, centred=True)
+        return float(((sample(4000) @ (weight - slim)[0].T - shift) ** 2).mean())
+
+    exact = Moment(np.zeros((1, 4)), np.eye(4)[None], 4000)
+    assert firm(1e-4, exact) == 1e-4
+    few = [firm(1e-4, Moment(np.zeros((1, columns)), np.eye(columns)[None], rows)) for rows in (64, 32, 16)]
+    assert few == sorted(few)
+    assert few[0] < few[-1]
+    draws = [sample(32) for _ in range(5)]
+    assert np.mean([error(x, 32) for x in draws]) < np.mean([error(x, 4000) for x in draws])
