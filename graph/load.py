@@ -228,7 +228,8 @@ def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
 def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.TensorProto]]:
     """Uses (node, input position, initializer) of weights that have another use already.
 
-    What holds one entry or counts (axes, shapes) is left out: it is never sliced, `slim` makes such operands anew.
+    What holds one entry or counts (axes, shapes) is left out: `slim` makes such operands anew, and integers that are
+    combined with channels freeze them.
     """
     graph = model.graph
     weights = {
