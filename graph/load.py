@@ -37,8 +37,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
 
     Constants and shape arithmetic are folded, local functions inlined, shapes inferred, every node named. Names and
     dynamic axes of inputs and outputs are kept. Initializers are no longer listed as graph inputs (onnxruntime would
-    not treat them as constants). Every use of a shared initializer has its own copy; `finish` shares equal copies again.
-    The argument is left as it is.
+    not treat them as constants). Every use of a shared initializer has its own copy; `finish` shares equal copies
+    again. The argument is left as it is.
 
     Raises:
         ModelError: missing, empty or damaged file, not ONNX, an operator set older than 7, an invalid graph.
