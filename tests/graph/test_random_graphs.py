@@ -117,7 +117,7 @@ class Steps:
 
     def sliced(self, x, y, n):
         c, step = self.c(x), (1, 2, -1, -2)[n % 4]
-        start, end = (n % 3 % c, c + n) if step > 0 else (c - 1 - n % 2, -99)
+        start, end = (n % 3 % c, c + n) if step > 0 else (c - 1 - n % 2, -999)
         count = len(range(c)[slice(start, end if step > 0 else None, step)])
         if not count:
             return self.conv(x, x, n)
