@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import onnx
 
 from ..errors import ModelError
-from .branches import Branches
-from .group import ChannelAnalysis, ChannelGroup, Frozen, Role, Slot
+from .group import ChannelAnalysis, ChannelGroup, Frozen
+from .groups import Labelling, read_groups
 from .labels import collapse, varying
 from .load import ensure_loaded
 from .protos import captured
 from .rules import find
-from .walk import Use, Walk
+from .walk import Walk
 
 __all__ = ["analyze"]
 
@@ -24,17 +25,56 @@ __all__ = ["analyze"]
 def analyze(model: onnx.ModelProto | str | os.PathLike[str]) -> ChannelAnalysis:
     """Groups of channels that can be removed, and what is frozen.
 
-    Linear in the number of nodes: each is visited once by the rule of its operator. A path, or a model that did not
+    Linear in the number of nodes: each is visited once by the rule of its operator. Attention is walked twice: once
+    for channels that every head loses, once for whole heads (groups named `.../heads`). A path, or a model that did not
     come from `load`, is loaded first; names of tensors are those of the loaded model.
 
     Raises:
         ModelError: the model cannot be loaded.
     """
     model = ensure_loaded(model)
-    walk = Walk(model)
+    first = _labelled(Walk(model))
+    labellings, groups = [first], {_places(item.group): item.group for item in first.found}
+    if first.walk.crossed:
+        second = _labelled(Walk(model, heads=True))
+        labellings.append(second)
+        for item in second.found:
+            # As a branch, attention goes by the channels of its heads.
+            whole = replace(item.group, name=f"{item.group.name}/heads", removable=False)
+            groups.setdefault(_places(item.group), whole)
+    starts = accumulate((group.size for group in groups.values()), initial=0)
+    offsets = {group.name: start for group, start in zip(groups.values(), starts, strict=False)}
+    views = tuple(_numbered(labelling, groups, offsets) for labelling in labellings)
+    order = {node.name: place for place, node in enumerate(model.graph.node)}
+    frozen = [name for name in first.stay if all(name in labelling.stay for labelling in labellings)]
+    frozen = tuple(Frozen(name, first.stay[name]) for name in sorted(frozen, key=order.__getitem__))
+    return ChannelAnalysis(tuple(groups.values()), frozen, views, offsets)
+
+
+Places = tuple[tuple[str, int, bytes], ...]
+
+
+def _places(group: ChannelGroup) -> Places:
+    """Where the units sit: what makes two groups the same."""
+    return tuple((slot.tensor, slot.axis, slot.positions.tobytes()) for slot in group.slots)
+
+
+def _labelled(walk: Walk) -> Labelling:
     _label(walk)
     _resolve(walk)
-    return _groups(walk)
+    return read_groups(walk)
+
+
+def _numbered(
+    labelling: Labelling, groups: Mapping[Places, ChannelGroup], offsets: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Per tensor the global number of the unit at every position, -1 where it stays."""
+    walk = labelling.walk
+    number_of = np.full(len(walk.atoms) + 1, -1, dtype=np.int64)
+    for item in labelling.found:
+        number_of[item.roots] = offsets[groups[_places(item.group)].name] + np.arange(item.group.size)
+    numbered = {name: number_of[walk.atoms.find(array)] for name, array in walk.arrays.items()}
+    return {name: collapse(array, varying(array)) for name, array in numbered.items()}
 
 
 def _label(walk: Walk) -> None:
@@ -52,6 +92,8 @@ def _label(walk: Walk) -> None:
         else:
             why = _unfit(walk, node)
         if why is None:
+            if not rule.repeats:
+                _settle(walk, node)
             try:
                 rule.label(walk, node)
             except (IndexError, ValueError) as error:  # what the checker lets pass: a weight of the wrong rank, say
@@ -74,6 +116,16 @@ def _unfit(walk: Walk, node: onnx.NodeProto) -> str | None:
     return None
 
 
+def _settle(walk: Walk, node: onnx.NodeProto) -> None:
+    """Channels on an axis whose size is not fixed (heads times batch) stay: few rules can tell positions there."""
+    for name in (name for name in node.input if name in walk.arrays):
+        free = {axis for axis, size in enumerate(walk.shape(name)) if not isinstance(size, int)}
+        labels = walk.labels(name)
+        if free.intersection(varying(labels)):
+            reason = f"{node.op_type} {node.name!r} reads channels on an axis whose size is not fixed"
+            walk.write(name, walk.pin(labels, free, reason))
+
+
 def _resolve(walk: Walk) -> None:
     """Let every tensor carry units on one axis: a position goes only with its whole row.
 
@@ -93,110 +145,3 @@ def _resolve(walk: Walk) -> None:
             best = max(axes, key=lambda axis: (np.unique(collapse(now, [axis])).size, axis))
             walk.tie(now, [axis for axis in axes if axis != best])
             changed = True
-
-
-def _uses(walk: Walk) -> list[Use]:
-    """Every axis of every initializer that carries labels, in graph order, each (tensor, axis) once."""
-    order = {node.name: place for place, node in enumerate(walk.model.graph.node)}
-    uses = list(walk.uses)
-    for follower in walk.followers:
-        labels = walk.atoms.find(follower.labels)
-        uses += [
-            Use(follower.node, follower.tensor, axis, collapse(labels, [axis]).ravel(), follower.role)
-            for axis in varying(labels)
-        ]
-    once = {(use.tensor, use.axis): use for use in reversed(uses)}
-    return sorted(once.values(), key=lambda use: order[use.node])
-
-
-Positions = dict[int, tuple[int, ...]]
-"""Representative -> the entries of one initializer's axis that carry it."""
-
-
-def _positions(walk: Walk, use: Use) -> Positions:
-    labels = walk.atoms.find(use.labels)
-    order = np.argsort(labels, kind="stable")
-    roots, starts = np.unique(labels[order], return_index=True)
-    entries = (tuple(part.tolist()) for part in np.split(order, starts[1:]))
-    return dict(zip(roots.tolist(), entries, strict=True))
-
-
-def _company(walk: Walk) -> np.ndarray:
-    """Class of every representative: two share one when the same tensors carry them.
-
-    A group that is whole in every tensor it sits in leaves none empty as long as one unit stays.
-    """
-    classes = np.zeros(len(walk.atoms), dtype=np.int64)
-    count, seen = 1, set()
-    for labels in walk.arrays.values():
-        roots = np.unique(walk.atoms.find(labels))
-        if roots.tobytes() not in seen:
-            seen.add(roots.tobytes())
-            before, inside = np.unique(classes[roots], return_inverse=True)
-            classes[roots] = count + inside
-            count += len(before)
-    return classes
-
-
-def _members(
-    places: Sequence[Positions], company: np.ndarray, frozen: Container[int]
-) -> list[tuple[list[int], list[int]]]:
-    """Units by the slots they sit in (and how often) and by the tensors that carry them.
-
-    Pairs (numbers of the uses, representatives), in graph order.
-    """
-    signatures: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for number, positions in enumerate(places):
-        for root, entries in positions.items():
-            if root not in frozen:
-                signatures[root].append((number, len(entries)))
-    members: dict[tuple[int, tuple[tuple[int, int], ...]], list[int]] = defaultdict(list)
-    for root, signature in signatures.items():
-        members[int(company[root]), tuple(signature)].append(root)
-    ordered = sorted((signature[0][0], min(roots), signature, roots) for (_, signature), roots in members.items())
-    return [
-        ([number for number, _ in signature], sorted(roots, key=lambda root: places[first][root]))
-        for first, _, signature, roots in ordered
-    ]
-
-
-def _groups(walk: Walk) -> ChannelAnalysis:
-    uses = _uses(walk)
-    frozen, inexact = walk.atoms.frozen(), walk.atoms.inexact()
-    branches = Branches(walk, uses)
-    places = [_positions(walk, use) for use in uses]
-    number_of = np.full(len(walk.atoms) + 1, -1, dtype=np.int64)
-    groups: list[ChannelGroup] = []
-    offsets: dict[str, int] = {}
-    taken: Counter[str] = Counter()
-    for numbers, roots in _members(places, _company(walk), frozen):
-        removable = branches.removable(roots)
-        if len(roots) == 1 and not removable:
-            continue
-        slots = [
-            Slot(uses[n].tensor, uses[n].axis, tuple(places[n][r] for r in roots), uses[n].role, uses[n].node)
-            for n in numbers
-        ]
-        maker = next((slot.node for slot in slots if slot.role is Role.PRODUCER), slots[0].node)
-        taken[maker] += 1
-        name = maker if taken[maker] == 1 else f"{maker}#{taken[maker]}"
-        offsets[name] = sum(group.size for group in groups)
-        number_of[roots] = offsets[name] + np.arange(len(roots))
-        groups.append(ChannelGroup(name, len(roots), inexact.isdisjoint(roots), removable, tuple(slots)))
-    numbered = {name: number_of[walk.atoms.find(array)] for name, array in walk.arrays.items()}
-    labels = {name: collapse(array, varying(array)) for name, array in numbered.items()}
-    return ChannelAnalysis(tuple(groups), _frozen(walk, uses, frozen, number_of), labels, offsets)
-
-
-def _frozen(walk: Walk, uses: Sequence[Use], reasons: Mapping[int, str], number_of: np.ndarray) -> tuple[Frozen, ...]:
-    """Layers that make channels which stay, each with the first reason."""
-    order = {node.name: place for place, node in enumerate(walk.model.graph.node)}
-    found = dict(walk.opaque)
-    for use in uses:
-        if use.role is not Role.PRODUCER or use.node in found:
-            continue
-        roots = walk.atoms.find(use.labels)
-        if (number_of[roots] < 0).any():
-            stay = (reasons[root] for root in roots.tolist() if root in reasons)
-            found[use.node] = next(stay, "its channels are tied to each other: they can only go together")
-    return tuple(Frozen(layer, found[layer]) for layer in sorted(found, key=order.__getitem__))

@@ -7,8 +7,7 @@ one number a channel. `Branches` says which groups allow that; `collapse_consume
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 
 import numpy as np
@@ -17,6 +16,7 @@ import onnxruntime
 from onnx import numpy_helper
 
 from .group import Role
+from .partition import Partition
 from .protos import attribute, captured
 from .rules.elementwise import UNARY
 from .walk import Use, Walk
@@ -35,59 +35,44 @@ class Branches:
     turns into a constant.
     """
 
-    def __init__(self, walk: Walk, uses: Sequence[Use]) -> None:
+    def __init__(self, walk: Walk, uses: Sequence[Use], partition: Partition) -> None:
         self._walk = walk
         self._nodes = {node.name: node for node in walk.model.graph.node}
         self._order = {node.name: place for place, node in enumerate(walk.model.graph.node)}
-        self._consumers = [use for use in uses if use.role is Role.CONSUMER]
+        self._carried = {name: partition.classes(roots) for name, roots in partition.carried.items()}
+        """Tensor -> the classes of units that it carries."""
+        self._tensors: dict[int, list[str]] = defaultdict(list)
+        """Class -> the tensors that carry it."""
+        for name, classes in self._carried.items():
+            for number in classes:
+                self._tensors[number].append(name)
+        self._read_by: dict[int, list[tuple[str, frozenset[int]]]] = defaultdict(list)
+        """Class -> the consumers that read it, with all classes that they read."""
+        for use, roots in zip(uses, partition.uses, strict=True):
+            if use.role is Role.CONSUMER:
+                classes = partition.classes(roots)
+                for number in classes:
+                    self._read_by[number].append((use.node, classes))
         self._constants: set[str] = set()
         """Tensors that become constants if what may go does go."""
         self._anchors: set[str] = set()
         """Tensors that give such constants their full shape."""
 
-    @cached_property
-    def _roots(self) -> dict[str, frozenset[int]]:
-        find = self._walk.atoms.find
-        return {name: frozenset(np.unique(find(labels)).tolist()) for name, labels in self._walk.arrays.items()}
-
-    @cached_property
-    def _tensors(self) -> dict[int, list[str]]:
-        tensors: dict[int, list[str]] = defaultdict(list)
-        for name, roots in self._roots.items():
-            for root in roots:
-                tensors[root].append(name)
-        return tensors
-
-    @cached_property
-    def _consumer_roots(self) -> list[frozenset[int]]:
-        find = self._walk.atoms.find
-        return [frozenset(np.unique(find(use.labels)).tolist()) for use in self._consumers]
-
-    @cached_property
-    def _read_by(self) -> dict[int, list[int]]:
-        """Representative -> numbers of the consumers that read it."""
-        numbers: dict[int, list[int]] = defaultdict(list)
-        for number, roots in enumerate(self._consumer_roots):
-            for root in roots:
-                numbers[root].append(number)
-        return numbers
-
-    def removable(self, roots: Collection[int]) -> bool:
-        """Whether the graph stays whole without all of `roots`.
+    def removable(self, number: int) -> bool:
+        """Whether the graph stays whole without all units of a class.
 
         Every tensor that carries them must carry nothing else, every node that reads such a tensor must die with it or
         read it through a weight, and what such a reader gives must end in an elementwise operator with a live operand.
         """
-        units = frozenset(roots)
-        readers = {number for root in units for number in self._read_by[root]}
-        if not readers or not all(self._consumer_roots[number] <= units for number in readers):
+        readers = self._read_by[number]
+        if not readers or any(len(classes) > 1 for _, classes in readers):
             return False
-        consumers = {self._consumers[number].node for number in readers}
+        consumers = dict.fromkeys(node for node, _ in readers)
         if any(not self._walk.is_constant(name) for node in consumers for name in self._nodes[node].input[2:] if name):
             return False  # a computed bias is not left behind as a constant
-        carried = {name for root in units for name in self._tensors[root] if not self._walk.is_constant(name)}
+        carried = {name for name in self._tensors[number] if not self._walk.is_constant(name)}
         for name in carried:
-            if not self._roots[name] <= units:
+            if len(self._carried[name]) > 1:
                 return False
             for node in self._walk.readers(name):
                 dies = all(output in carried for output in node.output if output)

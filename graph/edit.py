@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from .kept import Kept
 from .protos import Shape, attribute, opset, tensor_shapes
 
 __all__ = ["Edit"]
@@ -18,20 +19,17 @@ class Edit:
 
     Args:
         model: the original (shapes, operands).
-        labels: unit number of every position of every tensor, -1 where it stays.
-        removed: (units + 1,) truth values; the last one, that of -1, is false.
+        kept: positions that are left.
     """
 
-    def __init__(self, model: onnx.ModelProto, labels: Mapping[str, np.ndarray], removed: np.ndarray) -> None:
+    def __init__(self, model: onnx.ModelProto, kept: Kept) -> None:
         self.opset = opset(model)
         self.operands: dict[str, onnx.TensorProto] = {}
         self.before: dict[str, list[onnx.NodeProto]] = {}
         """Name of a node -> nodes to put in front of it."""
         self._shapes = tensor_shapes(model)
-        self._labels = labels
-        self._removed = removed
+        self._kept = kept
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._kept: dict[tuple[str, int], np.ndarray | None] = {}
 
     def shape(self, name: str) -> Shape:
         """Shape in the original."""
@@ -43,15 +41,7 @@ class Edit:
 
     def kept(self, name: str, axis: int) -> np.ndarray | None:
         """Positions that are left along an axis, ascending; None when all are."""
-        key = (name, axis)
-        if key not in self._kept:
-            labels = self._labels.get(name)
-            gone = None
-            if labels is not None and axis < labels.ndim and labels.shape[axis] > 1:
-                first = tuple(slice(None) if other == axis else 0 for other in range(labels.ndim))
-                gone = self._removed[labels[first]]
-            self._kept[key] = np.flatnonzero(~gone) if gone is not None and gone.any() else None
-        return self._kept[key]
+        return self._kept.along(name, axis)
 
     def touched(self, name: str, axis: int) -> bool:
         """Whether the axis loses positions."""

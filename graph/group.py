@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
 from ..errors import PlanError
+from .kept import Kept
 
 __all__ = ["ChannelAnalysis", "ChannelGroup", "Frozen", "Role", "Slice", "Slot"]
 
@@ -43,13 +45,14 @@ class Frozen:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
-    """One axis of one initializer in which a group sits: `positions[u]` are the entries of unit u."""
+    """One axis of one initializer in which a group sits."""
 
     tensor: str
     axis: int
-    positions: tuple[tuple[int, ...], ...] = field(repr=False)
+    positions: np.ndarray = field(repr=False)
+    """(units, entries a unit): where each unit sits, ascending."""
     role: Role
     node: str
 
@@ -94,13 +97,11 @@ class ChannelGroup:
 
     def slices(self, units: Iterable[int]) -> tuple[Slice, ...]:
         """Every initializer of `load`'s model that loses entries when `units` go, and which entries."""
-        wanted = self.check(units)
+        wanted = list(self.check(units))
         if not wanted:
             return ()
-        return tuple(
-            Slice(slot.tensor, slot.axis, tuple(sorted(i for u in wanted for i in slot.positions[u])), slot.role)
-            for slot in self.slots
-        )
+        entries = ((slot, np.sort(slot.positions[wanted], axis=None).tolist()) for slot in self.slots)
+        return tuple(Slice(slot.tensor, slot.axis, tuple(gone), slot.role) for slot, gone in entries)
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,47 @@ class ChannelAnalysis:
 
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
-    labels: Mapping[str, np.ndarray] = field(repr=False)
-    """Per tensor an integer array, of the tensor's rank, size 1 on axes along which labels do not differ: the unit
-    (global number) that each position belongs to, -1 for positions that always stay."""
+    views: tuple[Mapping[str, np.ndarray], ...] = field(repr=False)
+    """Labellings of the graph. One, or two where attention can lose whole heads as well as channels of every head:
+    these cross, so that one channel belongs to a unit of each.
+
+    A labelling gives per tensor an integer array, of the tensor's rank, size 1 on axes along which labels do not
+    differ: the unit (global number) that each position belongs to, -1 for positions that always stay."""
     offsets: Mapping[str, int] = field(repr=False)
     """Global number of unit 0 of each group; units of a group are numbered consecutively."""
+
+    @property
+    def labels(self) -> Mapping[str, np.ndarray]:
+        """The first labelling."""
+        return self.views[0]
 
     @cached_property
     def by_name(self) -> Mapping[str, ChannelGroup]:
         return {group.name: group for group in self.groups}
+
+    @cached_property
+    def crossing(self) -> frozenset[frozenset[str]]:
+        """Pairs of groups that share channels (heads, and channels of every head)."""
+        if len(self.views) == 1:
+            return frozenset()
+        sharing: dict[tuple[str, int], list[tuple[str, set[int]]]] = {}
+        for group in self.groups:
+            for slot in group.slots:
+                entries = set(slot.positions.ravel().tolist())
+                sharing.setdefault((slot.tensor, slot.axis), []).append((group.name, entries))
+        pairs = (pair for members in sharing.values() for pair in combinations(members, 2))
+        return frozenset(frozenset((a, b)) for (a, ours), (b, theirs) in pairs if not ours.isdisjoint(theirs))
+
+    def kept(self, removal: Mapping[str, Iterable[int]]) -> Kept:
+        """Which positions of every tensor are left.
+
+        Raises:
+            PlanError: as `ChannelGroup.check`.
+        """
+        removed = np.zeros(sum(group.size for group in self.groups) + 1, dtype=bool)
+        for name, units in removal.items():
+            removed[[self.offsets[name] + unit for unit in self.group(name).check(units)]] = True
+        return Kept(self.views, removed)
 
     def group(self, name: str) -> ChannelGroup:
         """The group of that name.

@@ -85,7 +85,10 @@ class Atoms:
 
 def varying(labels: np.ndarray) -> tuple[int, ...]:
     """Axes along which the labels differ."""
-    axes = (axis for axis, size in enumerate(labels.shape) if size > 1)
+    axes = [axis for axis, size in enumerate(labels.shape) if size > 1]
+    if len(axes) == 1:  # the usual case, without the copies
+        flat = labels.ravel()
+        return tuple(axes) if (flat != flat[0]).any() else ()
     return tuple(axis for axis in axes if not (labels == labels.take([0], axis)).all())
 
 

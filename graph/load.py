@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..errors import ModelError
 from .check import check_content, check_valid, line
 from .fold import fold_shape_operands
 from .protos import attribute, captured, copy_without_weights, subgraphs
+from .sizes import name_sizes
+from .strided import batch_gathers
 
 __all__ = ["ensure_loaded", "load", "normalize", "read"]
 
@@ -111,7 +114,7 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         model = _infer(_fold(model))
         for _ in range(_ROUNDS):
-            if not fold_shape_operands(model):
+            if not batch_gathers(model) and not fold_shape_operands(model):
                 break
             model = _infer(_fold(model))
     except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
@@ -198,6 +201,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     inferred = shape_inference.infer_shapes(bare, data_prop=True).graph.value_info
     del model.graph.value_info[:]
     model.graph.value_info.extend(inferred)
+    name_sizes(model)
     return model
 
 
@@ -232,11 +236,16 @@ def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.Tens
     combined with channels freeze them.
     """
     graph = model.graph
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(value.name for value in graph.output)
+    uses.update(name for node in graph.node for name in captured(node))
     weights = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if tensor.data_type != onnx.TensorProto.INT64 and int(np.prod(tensor.dims)) > 1
+        if uses[tensor.name] > 1 and tensor.data_type != onnx.TensorProto.INT64 and math.prod(tensor.dims) > 1
     }
+    if not weights:
+        return []
     used = {value.name for value in graph.output}.union(*(captured(node) for node in graph.node))
     shared = []
     for node in graph.node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,10 +13,11 @@ from onnx import numpy_helper
 from .analysis import analyze
 from .branches import collapse_consumers, sweep
 from .edit import Edit
-from .group import ChannelAnalysis, Slice
+from .group import ChannelAnalysis
 from .load import ensure_loaded
 from .protos import copy_without_weights, tensor_shapes
 from .rules import find
+from .sizes import product, split
 
 __all__ = ["Removal", "slim"]
 
@@ -43,16 +45,12 @@ def slim(
     model = ensure_loaded(model)
     analysis = analyze(model) if analysis is None else analysis
     units = {name: analysis.group(name).check(units) for name, units in removal.items()}
-    removed = np.zeros(sum(group.size for group in analysis.groups) + 1, dtype=bool)
-    slices: list[Slice] = []
-    for name, gone in units.items():
-        slices += analysis.group(name).slices(gone)
-        removed[[analysis.offsets[name] + unit for unit in gone]] = True
-    whole = [analysis.group(name) for name, gone in units.items() if gone and len(gone) == analysis.group(name).size]
+    gone = _gone(analysis, units)
+    whole = [group for name in units if (group := analysis.group(name)).size == len(units[name])]
 
     out = copy_without_weights(model)
-    out.graph.initializer.extend(_cut(model, slices))
-    edit = Edit(model, analysis.labels, removed)
+    _cut(model, gone, out)
+    edit = Edit(model, analysis.kept(units))
     swept = _dying(analysis, whole)
     for node in out.graph.node:
         rule = find(node)
@@ -68,20 +66,38 @@ def slim(
     return out
 
 
-def _cut(model: onnx.ModelProto, slices: Sequence[Slice]) -> list[onnx.TensorProto]:
-    """Initializers without the entries that go; those that lose nothing are the original's own."""
-    gone: dict[str, dict[int, list[int]]] = {}
-    for item in slices:
-        gone.setdefault(item.tensor, {}).setdefault(item.axis, []).extend(item.indices)
-    kept = []
+def _gone(analysis: ChannelAnalysis, units: Removal) -> dict[str, dict[int, list[np.ndarray]]]:
+    """Initializer -> axis -> entries that go."""
+    gone: dict[str, dict[int, list[np.ndarray]]] = {}
+    for name, wanted in units.items():
+        rows = np.array(wanted, dtype=np.int64)
+        for slot in analysis.group(name).slots if wanted else ():
+            gone.setdefault(slot.tensor, {}).setdefault(slot.axis, []).append(slot.positions[rows].ravel())
+    return gone
+
+
+def _cut(model: onnx.ModelProto, gone: dict[str, dict[int, list[np.ndarray]]], out: onnx.ModelProto) -> None:
+    """Add the initializers of `model` to `out`, without the entries that go."""
     for tensor in model.graph.initializer:
-        if tensor.name in gone:
-            array = numpy_helper.to_array(tensor)
-            for axis, indices in gone[tensor.name].items():
-                array = np.delete(array, indices, axis)
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
-        kept.append(tensor)
-    return kept
+        made = out.graph.initializer.add()
+        if tensor.name not in gone:
+            made.CopyFrom(tensor)
+            continue
+        array = numpy_helper.to_array(tensor)
+        for axis, entries in sorted(gone[tensor.name].items()):  # the first axis is the cheapest to cut
+            stays = np.ones(array.shape[axis], dtype=bool)
+            stays[np.concatenate(entries)] = False
+            array = array.take(np.flatnonzero(stays), axis)
+        made.name, made.data_type = tensor.name, tensor.data_type
+        made.dims.extend(array.shape)
+        made.raw_data = _raw(array)
+
+
+def _raw(array: np.ndarray) -> bytes:
+    """Bytes as ONNX stores them; types of less than a byte are packed by onnx."""
+    if array.dtype.isbuiltin and sys.byteorder == "little":
+        return array.tobytes()
+    return numpy_helper.from_array(array).raw_data
 
 
 def _dying(analysis: ChannelAnalysis, whole: Sequence) -> set[str]:
@@ -111,7 +127,11 @@ def _mend_shapes(model: onnx.ModelProto, edit: Edit, swept: set[str]) -> None:
     for value in kept:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if edit.touched(value.name, axis):
-                dim.dim_value = edit.count(value.name, axis)
+                left = edit.count(value.name, axis)
+                if dim.HasField("dim_value"):
+                    dim.dim_value = left
+                else:  # as many for every image
+                    dim.dim_param = str(product([left, split(dim.dim_param)[1]]))
     copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
     del model.graph.value_info[:]
     model.graph.value_info.extend(copies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from onnx import TensorProto, numpy_helper
 
 from .group import Role
 from .labels import Atoms, collapse, varying
-from .protos import Shape, attribute, captured, opset, tensor_shapes
+from .protos import Dim, Shape, attribute, captured, opset, tensor_shapes
+from .shape_values import Value, shape_values
 
 __all__ = ["Follower", "Use", "Walk"]
 
@@ -50,8 +52,12 @@ class Walk:
     what cannot go and what is not exact.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, *, heads: bool = False) -> None:
+        """`heads`: where channels lie on two axes, heads and channels of a head, units are whole heads."""
         self.model = model
+        self.heads = heads
+        self.crossed = False
+        """Whether a rule had that choice."""
         self.opset = opset(model)
         self.shapes: Mapping[str, Shape] = tensor_shapes(model)
         self.atoms = Atoms()
@@ -67,6 +73,10 @@ class Walk:
                 self._readers.setdefault(name, []).append(node)
         self._outside = {value.name for value in model.graph.output}.union(*map(captured, model.graph.node))
 
+    @cached_property
+    def _values(self) -> Mapping[str, Value]:
+        return shape_values(self.model)
+
     # -- what is known of a tensor ------------------------------------------------------------------------------------
     def is_constant(self, name: str) -> bool:
         """Whether the tensor is an initializer."""
@@ -76,6 +86,11 @@ class Walk:
         """Values of an initializer, or None for a computed tensor (and for an operand left out, '')."""
         tensor = self._initializers.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def sizes(self, name: str) -> tuple[Dim, ...] | None:
+        """What is known of a vector of integers, computed ones too, entry by entry (`shape_values`)."""
+        value = self._values.get(name)
+        return None if value is None else tuple(value.ravel().tolist())
 
     def shape(self, name: str) -> Shape | None:
         """Sizes, symbols and unknowns of a tensor; None where not even the rank is known."""
@@ -157,6 +172,14 @@ class Walk:
         self.atoms.union(labels, first)
         return self.atoms.find(first)
 
+    def choose(self, labels: np.ndarray, outer: Iterable[int], inner: Iterable[int]) -> np.ndarray:
+        """Where labels differ along `outer` and along `inner` axes, tie one of the two sides (see `heads`)."""
+        outer, inner = set(outer).intersection(varying(labels)), set(inner).intersection(varying(labels))
+        if not outer or not inner:
+            return labels
+        self.crossed = True
+        return self.tie(labels, inner if self.heads else outer)
+
     def freeze(self, labels: np.ndarray, reason: str) -> None:
         """Nothing that carries these labels can go."""
         self.atoms.freeze(labels, reason)
@@ -173,12 +196,17 @@ class Walk:
             self.opaque[node.name] = reason
 
     def pin(self, labels: np.ndarray, axes: Iterable[int], reason: str) -> np.ndarray:
-        """No position along `axes` may go: freeze the labels if they differ there. Gives the array without the axes."""
+        """No position along `axes` may go. Gives the array without the axes.
+
+        Where labels differ along other axes too, a unit is a whole row there; else they are frozen.
+        """
         axes = set(axes)
         kept = [axis for axis in range(labels.ndim) if axis not in axes]
-        if axes.intersection(varying(labels)):
-            self.freeze(labels, reason)
+        differ = set(varying(labels))
+        if differ & axes:
             self.tie(labels, axes)
+            if not differ - axes:
+                self.freeze(labels, reason)
         return self.atoms.find(collapse(labels, kept))
 
     def blur(self, labels: np.ndarray) -> None:

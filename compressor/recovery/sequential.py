@@ -140,7 +140,7 @@ class SequentialRefitter:
 
     def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[_Layer]:
         """Layers whose target is known: the tail is one of the original's, with as many channels kept."""
-        gone = {self._analysis.offsets[name] + unit for name, units in removal.items() for unit in units}
+        kept_of = self._analysis.kept(removal)
         finder = Tails(small)
         tails = [(consumer, finder.of(consumer)) for consumer in find_consumers(small).values()]
         # A BatchNormalization that passes a layer on is part of that layer's way; the others are layers themselves.
@@ -149,16 +149,14 @@ class SequentialRefitter:
         for consumer, tail in tails:
             if consumer.node in passed:
                 continue
-            labels = self._analysis.labels.get(tail.output)
-            if tail.output not in self._recording or labels is None:
+            if tail.output not in self._recording or tail.output not in self._analysis.labels:
                 continue
-            along = np.moveaxis(labels, consumer.output_axis, 0)
-            if along.size != len(along):  # labels differ along another axis too
-                continue
-            lost = np.isin(along.ravel(), list(gone))
-            if len(lost) == 1:  # one label stands for all channels
-                lost = np.repeat(lost, max(1, consumer.outputs))
-            kept = np.flatnonzero(~lost)
+            axes = range(self._analysis.labels[tail.output].ndim)
+            own = axes[consumer.output_axis]
+            if any(kept_of.along(tail.output, axis) is not None for axis in axes if axis != own):
+                continue  # channels on another axis too
+            kept = kept_of.along(tail.output, own)
+            kept = np.arange(consumer.outputs) if kept is None else kept
             if len(kept) == consumer.outputs:
                 layers.append(_Layer(consumer, tail, kept))
         return layers

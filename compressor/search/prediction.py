@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
@@ -34,16 +35,28 @@ class SizedLayer:
     """(group, input channels a unit) of the groups that it reads."""
     outputs: tuple[tuple[str, int], ...]
     """(group, output channels a unit) of the groups that it makes, or passes on (depthwise)."""
+    crossing: frozenset[frozenset[str]] = frozenset()
+    """Pairs of groups that share channels (`ChannelAnalysis.crossing`)."""
 
     def narrowed(self, widths: Widths, sizes: Mapping[str, int]) -> LayerShape | None:
         """Its shape under a plan; None when it is gone."""
-        c_in = self.shape.c_in - sum(each * (sizes[group] - widths[group]) for group, each in self.inputs)
-        c_out = self.shape.c_out - sum(each * (sizes[group] - widths[group]) for group, each in self.outputs)
+        c_in = self.shape.c_in - self._lost(self.inputs, widths, sizes)
+        c_out = self.shape.c_out - self._lost(self.outputs, widths, sizes)
         if c_in < 1 or c_out < 1:
             return None
         if self.depthwise:
             return replace(self.shape, c_in=c_in, c_out=c_out, group=c_in)
         return replace(self.shape, c_in=c_in, c_out=c_out)
+
+    def _lost(self, members: Sequence[tuple[str, int]], widths: Widths, sizes: Mapping[str, int]) -> int:
+        """Channels that go. What a lost head and a lost channel of every head have in common counts once."""
+        lost = {group: each * (sizes[group] - widths[group]) for group, each in members}
+        shared = (
+            lost[a] * lost[b] // (each * sizes[a])
+            for (a, each), (b, _) in combinations(members, 2)
+            if frozenset((a, b)) in self.crossing
+        )
+        return sum(lost.values()) - sum(shared)
 
     @property
     def depthwise(self) -> bool:
@@ -71,7 +84,7 @@ def layers_of(analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> tu
                 makes[slot.node][group.name] = each
                 reads[slot.node][group.name] = each * shape.c_in // shape.c_out
     return tuple(
-        SizedLayer(node, shape, tuple(reads[node].items()), tuple(makes[node].items()))
+        SizedLayer(node, shape, tuple(reads[node].items()), tuple(makes[node].items()), analysis.crossing)
         for node, shape in shapes.items()
     )
 

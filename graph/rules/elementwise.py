@@ -24,7 +24,7 @@ NARY = (
 )
 
 
-@rule(*UNARY)
+@rule(*UNARY, repeats=True)
 def unary(walk: Walk, node: onnx.NodeProto) -> None:
     """Labels pass through; Dropout's mask has them too."""
     for output in filter(None, node.output):
@@ -53,7 +53,7 @@ def _attribute_axis(walk: Walk, node: onnx.NodeProto, rank: int) -> int:
     return axis % rank if rank else 0
 
 
-@rule(*NARY)
+@rule(*NARY, repeats=True)
 def nary(walk: Walk, node: onnx.NodeProto) -> None:
     """Computed operands with the same position on a channel axis go together; constants follow."""
     rank = len(walk.shape(node.output[0]))
@@ -64,7 +64,7 @@ def nary(walk: Walk, node: onnx.NodeProto) -> None:
         return
     result, sizes = _aligned(walk, computed[0], rank)
     for name in computed[1:]:
-        result, sizes = _meet(walk, node, (result, sizes), _aligned(walk, name, rank))
+        result, sizes = meet(walk, node, (result, sizes), _aligned(walk, name, rank))
     for name in names:
         if walk.is_constant(name):
             own = walk.shape(
@@ -82,7 +82,7 @@ def _aligned(walk: Walk, name: str, rank: int) -> tuple[np.ndarray, tuple[Dim, .
     return labels.reshape((1,) * missing + labels.shape), (1,) * missing + tuple(shape)
 
 
-def _meet(
+def meet(
     walk: Walk,
     node: onnx.NodeProto,
     left: tuple[np.ndarray, tuple[Dim, ...]],

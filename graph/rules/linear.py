@@ -8,6 +8,7 @@ import onnx
 from ..labels import collapse, varying
 from ..protos import attribute
 from ..walk import Walk
+from .elementwise import meet
 from .registry import rule
 
 
@@ -73,7 +74,7 @@ def _addend(walk: Walk, node: onnx.NodeProto, name: str, made: np.ndarray) -> No
             walk.produce(node, name, axis - (2 - len(shape)), collapse(made, [axis]))
 
 
-@rule("MatMul")
+@rule("MatMul", repeats=True)
 def matmul(walk: Walk, node: onnx.NodeProto) -> None:
     """A constant matrix on either side, or two computed ones that contract an axis together."""
     left, right = node.input[:2]
@@ -96,7 +97,8 @@ def matmul(walk: Walk, node: onnx.NodeProto) -> None:
 def _contract(walk: Walk, node: onnx.NodeProto, left: str, right: str, rank: int) -> np.ndarray:
     """Two computed tensors, as in attention: the contracted axis loses the same positions on both sides.
 
-    There is no weight to zero on the way, so such a group is not exact. Units are what stack axes (heads) share.
+    There is no weight to zero on the way, so such a group is not exact. Along the stack axes (heads) both sides lose
+    the same matrices, which leaves the others as they are.
     """
     a, b = walk.labels(left), walk.labels(right)
     reason = f"MatMul {node.name!r} multiplies two computed tensors"
@@ -104,13 +106,32 @@ def _contract(walk: Walk, node: onnx.NodeProto, left: str, right: str, rank: int
         walk.freeze(a, reason)
         walk.freeze(b, reason)
         return walk.stays(rank, reason)
-    a, b = walk.tie(a, range(a.ndim - 2)), walk.tie(b, range(b.ndim - 2))
+    a, b = _stacked(walk, a, rank), _stacked(walk, b, rank)
+    stack, matrix = set(range(rank - 2)), {rank - 2, rank - 1}
+    axes = {*varying(a), *varying(b)}
+    if axes & stack and (walk.heads or not axes & matrix):
+        sides = [
+            (walk.tie(labels, matrix), (1,) * (rank - len(shape)) + shape[:-2] + (1, 1))
+            for labels, shape in ((a, walk.shape(left)), (b, walk.shape(right)))
+        ]
+        return walk.atoms.find(meet(walk, node, *sides)[0])
+    return _contract_matrices(walk, node, walk.tie(a, stack), walk.tie(b, stack), rank)
+
+
+def _stacked(walk: Walk, labels: np.ndarray, rank: int) -> np.ndarray:
+    """With the product's number of axes, and units on stack axes or on the matrix's, not on both."""
+    labels = labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
+    return walk.choose(labels, range(rank - 2), (rank - 2, rank - 1))
+
+
+def _contract_matrices(walk: Walk, node: onnx.NodeProto, a: np.ndarray, b: np.ndarray, rank: int) -> np.ndarray:
+    reason = f"MatMul {node.name!r} multiplies two computed tensors"
     a_axes, b_axes = set(varying(a)), set(varying(b))
-    inner_a, inner_b = a.ndim - 1 in a_axes, b.ndim - 2 in b_axes
+    inner_a, inner_b = rank - 1 in a_axes, rank - 2 in b_axes
     if inner_a and len(a_axes) > 1:
-        a = walk.tie(a, [a.ndim - 2])
+        a = walk.tie(a, [rank - 2])
     if inner_b and len(b_axes) > 1:
-        b = walk.tie(b, [b.ndim - 1])
+        b = walk.tie(b, [rank - 1])
     if inner_a and inner_b:
         walk.union(a.ravel(), b.ravel())
         walk.blur(a)
@@ -118,7 +139,7 @@ def _contract(walk: Walk, node: onnx.NodeProto, left: str, right: str, rank: int
         walk.freeze(a, reason)
     elif inner_b:
         walk.freeze(b, reason)
-    outer_a, outer_b = a.ndim - 2 in varying(a), b.ndim - 1 in varying(b)
+    outer_a, outer_b = rank - 2 in varying(a), rank - 1 in varying(b)
     if outer_a and outer_b:
         walk.freeze(a, f"MatMul {node.name!r} makes an outer product of channels")
         outer_a = False

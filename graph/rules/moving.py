@@ -12,7 +12,7 @@ from ..walk import Walk
 from .registry import rule
 
 
-@rule("Transpose")
+@rule("Transpose", repeats=True)
 def transpose(walk: Walk, node: onnx.NodeProto) -> None:
     """Axes trade places."""
     labels = walk.source(node, node.input[0])
@@ -36,9 +36,12 @@ def fix_expand(edit: Edit, node: onnx.NodeProto) -> None:
 def expand(walk: Walk, node: onnx.NodeProto) -> None:
     """New and stretched axes share labels."""
     labels = walk.source(node, node.input[0])
-    if walk.computed(node, 1):
-        walk.freeze(labels, f"Expand {node.name!r} takes a shape computed at run time")
     rank = len(walk.shape(node.output[0]))
+    if walk.computed(node, 1):  # an entry of 1 keeps the input's own size, whatever that is
+        target = walk.sizes(node.input[1]) or (None,) * rank
+        own = (1,) * (rank - labels.ndim) + labels.shape
+        if any(size > 1 and wanted != 1 for size, wanted in zip(own[::-1], target[::-1], strict=False)):
+            walk.freeze(labels, f"Expand {node.name!r} takes a shape computed at run time")
     walk.write(node.output[0], labels.reshape((1,) * (rank - labels.ndim) + labels.shape))
 
 

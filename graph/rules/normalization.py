@@ -97,7 +97,7 @@ def local_response(walk: Walk, node: onnx.NodeProto) -> None:
     walk.write(node.output[0], labels)
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
+@rule("Softmax", "LogSoftmax", "Hardmax", repeats=True)
 def softmax(walk: Walk, node: onnx.NodeProto) -> None:
     """One axis since operator set 13, all axes from `axis` on before it."""
     labels = walk.labels(node.input[0])

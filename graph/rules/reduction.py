@@ -13,6 +13,7 @@ from .registry import rule
 @rule(
     *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"),
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"),
+    repeats=True,
 )
 def reduce(walk: Walk, node: onnx.NodeProto) -> None:
     """Over space labels pass. Over the channels the result depends on all of them: not exact."""
@@ -24,6 +25,8 @@ def reduce(walk: Walk, node: onnx.NodeProto) -> None:
         axes = [] if attribute(node, "noop_with_empty_axes", 0) else list(range(labels.ndim))
     over = {axis % labels.ndim for axis in axes}
     rank = labels.ndim if attribute(node, "keepdims", 1) else labels.ndim - len(over)
+    if over & set(varying(labels)):
+        labels = walk.choose(labels, set(range(labels.ndim)) - over, over)
     if over & set(varying(labels)):
         walk.blur(labels)
         rest = set(varying(labels)) - over

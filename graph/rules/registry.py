@@ -24,11 +24,13 @@ class Rule:
 
     `label` reads the labels of the node's inputs and writes those of its outputs; `fix`, where there is one, mends
     attributes and integer operands (group, shape, bounds) of the node's copy once positions are gone. Weights are
-    sliced without the rule's help.
+    sliced without the rule's help. `repeats`: the rule can take channels on an axis of size `12*batch`, say, where the
+    twelve labels repeat; without it such channels stay.
     """
 
     label: Label
     fix: Fix | None = None
+    repeats: bool = False
 
 
 _RULES: dict[tuple[str, str], Rule] = {}
@@ -38,7 +40,7 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def rule(*operators: str, domain: str = "", fix: Fix | None = None) -> Callable[[Label], Label]:
+def rule(*operators: str, domain: str = "", fix: Fix | None = None, repeats: bool = False) -> Callable[[Label], Label]:
     """Register the decorated function as the label rule of `operators`; a later registration replaces an earlier one.
 
     Example, for a custom operator that works on each channel by itself:
@@ -50,7 +52,7 @@ def rule(*operators: str, domain: str = "", fix: Fix | None = None) -> Callable[
 
     def register(label: Label) -> Label:
         for operator in operators:
-            _RULES[_domain(domain), operator] = Rule(label, fix)
+            _RULES[_domain(domain), operator] = Rule(label, fix, repeats)
         return label
 
     return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import onnx
 from ..edit import Edit
 from ..labels import collapse, varying
 from ..protos import Dim, Shape
+from ..sizes import product, split
 from ..walk import Walk
 from .registry import rule
 
@@ -17,51 +19,43 @@ Block = tuple[list[int], list[int]]
 """Source axes and target axes that hold the same entries."""
 
 
-def _same(a: Dim, b: Dim) -> bool:
-    return a is not None and a == b
-
-
-def _blocks(source: Shape, target: Shape) -> tuple[list[Block], list[Block]]:
-    """Blocks matched from the left as far as sizes are known, and whether more is left on both sides."""
+def _blocks(source: Shape, target: Shape) -> tuple[list[Block], list[int], list[int]]:
+    """Blocks matched from the left as far as sizes are known, and the axes that are left on both sides."""
     blocks: list[Block] = []
     i = j = 0
     while i < len(source) and j < len(target):
-        if _same(source[i], target[j]):
-            blocks.append(([i], [j]))
-            i, j = i + 1, j + 1
-            continue
         ends = _grow(source, target, i, j)
         if ends is None:
             break
         blocks.append((list(range(i, ends[0])), list(range(j, ends[1]))))
         i, j = ends
-    return blocks, [(list(range(i, len(source))), list(range(j, len(target))))]
+    return blocks, list(range(i, len(source))), list(range(j, len(target)))
 
 
 def _grow(source: Shape, target: Shape, i: int, j: int) -> tuple[int, int] | None:
-    """Smallest ends of a block that starts at (i, j), or None when an unknown size is in the way."""
-    a = b = 1
-    end_i, end_j = i, j
-    while True:
-        if a <= b and end_i < len(source):
-            size, end_i = source[end_i], end_i + 1
-            if not isinstance(size, int):
-                return None
-            a *= size
+    """Smallest ends of a block that starts at (i, j), or None when an unknown size is in the way.
+
+    Sizes are products (`12*batch`): the smaller side takes its next axis.
+    """
+    a, b, end_i, end_j = source[i], target[j], i + 1, j + 1
+    while a is not None and b is not None and a != b:
+        if end_i < len(source) and (_magnitude(a) <= _magnitude(b) or end_j == len(target)):
+            a, end_i = product([a, source[end_i]]), end_i + 1
         elif end_j < len(target):
-            size, end_j = target[end_j], end_j + 1
-            if not isinstance(size, int):
-                return None
-            b *= size
+            b, end_j = product([b, target[end_j]]), end_j + 1
         else:
             return None
-        if a == b and end_i > i and end_j > j:
-            return end_i, end_j
+    return (end_i, end_j) if a is not None and b is not None else None
+
+
+def _magnitude(size: int | str) -> tuple[int, int]:
+    count, symbols = split(size) if isinstance(size, str) else (size, "")
+    return count, len(symbols and symbols.split("*"))
 
 
 def match(source: Shape, target: Shape) -> list[Block]:
     """Blocks of axes that hold the same entries, matched from both ends; what no end explains is one block."""
-    left, [(rest_i, rest_j)] = _blocks(source, target)
+    left, rest_i, rest_j = _blocks(source, target)
     if not rest_i and not rest_j:
         return left
     if not rest_i or not rest_j:  # trailing axes of size 1 belong to the last block
@@ -69,7 +63,7 @@ def match(source: Shape, target: Shape) -> list[Block]:
         blocks[-1] = (blocks[-1][0] + rest_i, blocks[-1][1] + rest_j)
         return blocks
     i0, j0 = rest_i[0], rest_j[0]
-    mirrored, [(left_i, left_j)] = _blocks(source[i0:][::-1], target[j0:][::-1])
+    mirrored, left_i, left_j = _blocks(source[i0:][::-1], target[j0:][::-1])
     size_i, size_j = len(rest_i), len(rest_j)
     right = [
         ([i0 + size_i - 1 - i for i in reversed(a)], [j0 + size_j - 1 - j for j in reversed(b)])
@@ -80,32 +74,37 @@ def match(source: Shape, target: Shape) -> list[Block]:
 
 
 def reshape_labels(walk: Walk, labels: np.ndarray, source: Shape, target: Shape, reason: str) -> np.ndarray:
-    """Labels of the same data under another shape.
-
-    A position can go only with a whole row of every axis, so where several blocks of axes carry labels, all but the
-    one with the most units are tied.
-    """
+    """Labels of the same data under another shape."""
     axes = set(varying(labels))
-    if not axes:
-        return labels.ravel()[:1].reshape((1,) * len(target))
-    blocks = match(source, target)
-    carriers = [block for block in blocks if axes & set(block[0])]
-    if len(carriers) > 1:
-        best = max(carriers, key=lambda block: np.unique(collapse(labels, block[0])).size)
-        labels = walk.tie(labels, axes - set(best[0]))
-        carriers = [best]
-    ((inner, outer),) = carriers
-    sizes, new = [source[axis] for axis in inner], [target[axis] for axis in outer]
-    known = all(isinstance(size, int) for size in (*sizes, *new)) and math.prod(sizes) == math.prod(new)
-    if not known:
-        walk.freeze(labels, reason)
-        return labels.ravel()[:1].reshape((1,) * len(target))
-    flat = np.broadcast_to(collapse(labels, inner).reshape([labels.shape[axis] for axis in inner]), sizes)
-    shape = [1] * len(target)
-    for axis, size in zip(outer, new, strict=True):
-        shape[axis] = size
-    full = walk.atoms.find(flat.reshape(shape))
+    before, after = list(labels.shape), [1] * len(target)
+    for inner, outer in match(source, target):
+        if not axes & set(inner):
+            continue
+        found = _numbers([source[axis] for axis in inner], [target[axis] for axis in outer])
+        if found is None:
+            walk.freeze(labels, reason)
+            return labels.ravel()[:1].reshape((1,) * len(target))
+        for axis, size in zip(inner, found[0], strict=True):
+            before[axis] = size
+        for axis, size in zip(outer, found[1], strict=True):
+            after[axis] = size
+    full = walk.atoms.find(np.broadcast_to(labels, before).reshape(after))
     return collapse(full, varying(full))
+
+
+def _numbers(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[list[int], list[int]] | None:
+    """Sizes of a block's axes as numbers, or None.
+
+    A size that is not fixed may lead both sides: (batch, 768) and (12*batch, 64) hold the same entries for every image,
+    (768,) and (12, 64) of them, one image after the other. Labels repeat with the images.
+    """
+    if any(isinstance(size, str) for size in (*source[1:], *target[1:])) or None in (*source, *target):
+        return None
+    whole = [split(side[0]) if isinstance(side[0], str) else (side[0], "") for side in (source, target)]
+    if whole[0][1] != whole[1][1]:
+        return None
+    sizes, new = [whole[0][0], *source[1:]], [whole[1][0], *target[1:]]
+    return (sizes, new) if math.prod(sizes) == math.prod(new) else None
 
 
 def fix_target(edit: Edit, node: onnx.NodeProto) -> None:
@@ -120,7 +119,7 @@ def fix_target(edit: Edit, node: onnx.NodeProto) -> None:
         edit.set_operand(node, 1, "shape", target)
 
 
-@rule("Reshape", fix=fix_target)
+@rule("Reshape", fix=fix_target, repeats=True)
 def reshape(walk: Walk, node: onnx.NodeProto) -> None:
     """Channel shuffle, flatten before a classifier, heads of attention: all the same to the labels."""
     labels = walk.source(node, node.input[0])
@@ -137,13 +136,13 @@ def fix_squeeze(edit: Edit, node: onnx.NodeProto) -> None:
         edit.set_operand(node, 1, "axes", [axis for axis, size in enumerate(shape) if size == 1], since=13)
 
 
-@rule("Squeeze", fix=fix_squeeze)
+@rule("Squeeze", fix=fix_squeeze, repeats=True)
 def squeeze(walk: Walk, node: onnx.NodeProto) -> None:
     """Axes of size 1 go."""
     _apply(walk, node, walk.source(node, node.input[0]))
 
 
-@rule("Flatten", "Unsqueeze")
+@rule("Flatten", "Unsqueeze", repeats=True)
 def flatten(walk: Walk, node: onnx.NodeProto) -> None:
     """Shapes are inferred from the data's own: nothing to mend."""
     _apply(walk, node, walk.source(node, node.input[0]))

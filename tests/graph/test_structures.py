@@ -219,18 +219,59 @@ def test_layer_norm_keeps_the_structure_and_is_not_exact(net, oracle):
     assert {g.size: g.exact for g in analysis.groups} == {12: False, 24: True}
 
 
-def test_attention_prunes_head_size(net, oracle):
+@pytest.fixture
+def attention():
+    """`attention(net, normed)`: four heads of six channels; the names of the layers begin with q, k, v and out."""
+
+    def build(n, normed=False):
+        heads = {}
+        for part in "qkv":
+            y = n.op("Add", n.op("MatMul", "x", n.weight(16, 24)), n.weight(24))
+            y = n.op("Transpose", n.op("Reshape", y, n.integers(2, 5, 4, 6)), perm=[0, 2, 1, 3])
+            if normed and part != "v":  # cosine attention
+                y = n.op("Div", y, n.op("ReduceL2", y, axes=[-1]))
+            heads[part] = y
+        scores = n.op("MatMul", heads["q"], n.op("Transpose", heads["k"], perm=[0, 1, 3, 2]))
+        scores = n.op("Softmax", n.op("Add", n.op("Mul", scores, n.weight(4, 1, 1)), n.weight(1, 4, 5, 5)), axis=-1)
+        mixed = n.op("Transpose", n.op("MatMul", scores, heads["v"]), perm=[0, 2, 1, 3])
+        return n.model(n.op("MatMul", n.op("Reshape", mixed, n.integers(2, 5, 24)), n.weight(24, 7)))
+
+    return build
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_attention_prunes_head_size_and_heads(net, attention, oracle, normed):
+    analysis = oracle(attention(net((2, 5, 16), opset=17), normed))
+    size_of_head = [group for group in analysis.groups if group.size == 6]
+    (heads,) = (group for group in analysis.groups if group.size == 4)
+    assert sorted(group.exact for group in size_of_head) == [False, True]  # scores depend on every channel of q and k
+    assert heads.exact
+    assert heads.name.endswith("/heads")
+    assert analysis.crossing == {frozenset((heads.name, group.name)) for group in size_of_head}
+
+
+def test_heads_and_head_size_go_together(net, attention, removed):
+    model = load(attention(net((2, 5, 16))))
+    analysis = analyze(model)
+    removal = {group.name: [0, 2] if group.size == 4 else [1, 2, 5] for group in analysis.groups}
+    small = removed(model, analysis, removal)
+    weights = [tuple(tensor.dims) for tensor in small.graph.initializer if len(tensor.dims) == 2]
+    assert weights == [(16, 6), (16, 6), (16, 6), (6, 7)]  # two heads of three channels
+    positions = analysis.kept(removal).along(small.graph.node[0].output[0], 2)
+    assert positions.tolist() == [6, 9, 10, 18, 21, 22]
+
+
+def test_attention_over_channels_prunes_heads(net, oracle):
+    """As XCiT and EdgeNeXt have it: scores between the channels of a head, which is an outer product of channels."""
     n = net((2, 5, 16))
-    heads = {}
-    for part in "qkv":
-        y = n.op("Add", n.op("MatMul", "x", n.weight(16, 24)), n.weight(24))
-        heads[part] = n.op("Transpose", n.op("Reshape", y, n.integers(2, 5, 4, 6)), perm=[0, 2, 1, 3])
-    scores = n.op("Softmax", n.op("MatMul", heads["q"], n.op("Transpose", heads["k"], perm=[0, 1, 3, 2])), axis=-1)
-    mixed = n.op("Transpose", n.op("MatMul", scores, heads["v"]), perm=[0, 2, 1, 3])
-    out = n.op("MatMul", n.op("Reshape", mixed, n.integers(2, 5, 24)), n.weight(24, 7))
-    analysis = oracle(n.model(out))
-    assert sizes(analysis) == [6, 6]
-    assert sorted(g.exact for g in analysis.groups) == [False, True]
+    qkv = n.op("Reshape", n.op("MatMul", "x", n.weight(16, 36)), n.integers(2, 5, 3, 4, 3))
+    parts = n.op("Split", n.op("Transpose", qkv, perm=[2, 0, 3, 4, 1]), n.integers(1, 1, 1), outputs=3, axis=0)
+    q, k, v = (n.op("Squeeze", part, n.integers(0)) for part in parts)
+    scores = n.op("Softmax", n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2])), axis=-1)
+    mixed = n.op("Transpose", n.op("MatMul", scores, v), perm=[0, 3, 1, 2])
+    out = n.op("MatMul", n.op("Reshape", mixed, n.integers(2, 5, 12)), n.weight(12, 7))
+    (heads,) = oracle(n.model(out)).groups
+    assert (heads.size, heads.exact, heads.name) == (4, True, "MatMul_0/heads")
 
 
 @pytest.mark.parametrize("opset", [9, 11, 13, 18, 21])
