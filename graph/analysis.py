@@ -25,9 +25,10 @@ __all__ = ["analyze"]
 def analyze(model: onnx.ModelProto | str | os.PathLike[str]) -> ChannelAnalysis:
     """Groups of channels that can be removed, and what is frozen.
 
-    Linear in the number of nodes: each is visited once by the rule of its operator. Attention is walked twice: once
-    for channels that every head loses, once for whole heads (groups named `.../heads`). A path, or a model that did not
-    come from `load`, is loaded first; names of tensors are those of the loaded model.
+    Linear in the number of nodes: each is visited once by the rule of its operator. Where channels lie on two axes the
+    graph is walked twice, once for each: attention loses channels of every head, or whole heads (groups named
+    `.../heads`); a mixer loses channels, or hidden units of its tokens. A path, or a model that did not come from
+    `load`, is loaded first; names of tensors are those of the loaded model.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -36,12 +37,13 @@ def analyze(model: onnx.ModelProto | str | os.PathLike[str]) -> ChannelAnalysis:
     first = _labelled(Walk(model))
     labellings, groups = [first], {_places(item.group): item.group for item in first.found}
     if first.walk.crossed:
-        second = _labelled(Walk(model, heads=True))
+        second = _labelled(Walk(model, crosswise=True))
         labellings.append(second)
+        names = {group.name for group in groups.values()}
         for item in second.found:
+            name = f"{item.group.name}/heads" if item.group.name in names else item.group.name
             # As a branch, attention goes by the channels of its heads.
-            whole = replace(item.group, name=f"{item.group.name}/heads", removable=False)
-            groups.setdefault(_places(item.group), whole)
+            groups.setdefault(_places(item.group), replace(item.group, name=name, removable=False))
     starts = accumulate((group.size for group in groups.values()), initial=0)
     offsets = {group.name: start for group, start in zip(groups.values(), starts, strict=False)}
     views = tuple(_numbered(labelling, groups, offsets) for labelling in labellings)
@@ -107,7 +109,8 @@ def _label(walk: Walk) -> None:
 
 def _unfit(walk: Walk, node: onnx.NodeProto) -> str | None:
     """Why no rule can follow the node's tensors, or None."""
-    for name in filter(None, (*node.input, *node.output)):
+    read = (name for name in node.output if walk.readers(name) or walk.read_outside(name))
+    for name in filter(None, (*node.input, *read)):
         shape = walk.shape(name)
         if shape is None:
             return f"the shape of {name!r} at {node.op_type} {node.name!r} is unknown"

@@ -70,6 +70,8 @@ class Branches:
         consumers = dict.fromkeys(node for node, _ in readers)
         if any(not self._walk.is_constant(name) for node in consumers for name in self._nodes[node].input[2:] if name):
             return False  # a computed bias is not left behind as a constant
+        if any(name in self._walk.stored for node in consumers for name in self._nodes[node].input):
+            return False  # nor is one of integers
         carried = {name for name in self._tensors[number] if not self._walk.is_constant(name)}
         for name in carried:
             if len(self._carried[name]) > 1:
@@ -78,7 +80,10 @@ class Branches:
                 dies = all(output in carried for output in node.output if output)
                 if not dies and not (node.name in consumers and node.op_type in _READERS):
                     return False
-        return self._absorbed([self._nodes[name].output[0] for name in consumers])
+        # A recurrent cell reads its own state: it dies with its units.
+        return self._absorbed(
+            [self._nodes[name].output[0] for name in consumers if self._nodes[name].op_type in _READERS]
+        )
 
     def _absorbed(self, constants: Sequence[str]) -> bool:
         """Whether constants that stand in for `constants` all end in a join with live data of the full shape."""
@@ -149,7 +154,7 @@ def collapse_consumers(model: onnx.ModelProto, consumers: Iterable[str], ranks: 
     known: dict[str, np.ndarray] = {}
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.name in gone:
+        if node.name in gone and node.op_type in _READERS:
             known[node.output[0]] = _constant_of(node, weights, ranks[node.output[0]])
         elif any(name in known for name in node.input) and all(
             name in known or name in weights for name in node.input if name

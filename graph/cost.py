@@ -25,14 +25,14 @@ def _size(shape: Shape) -> int:
 
 
 def node_macs(model: onnx.ModelProto) -> Mapping[str, int]:
-    """Node name -> multiply-accumulates of one inference, for convolutions and matrix products.
+    """Node name -> multiply-accumulates of one inference, for convolutions, matrix products and recurrent cells.
 
     Sizes that are not fixed count as one, so a dynamic batch means one image.
     """
     shapes = tensor_shapes(model)
     counts: dict[str, int] = {}
     for node in model.graph.node:
-        known = [shapes.get(name) for name in (*node.input[:2], *node.output[:1])]
+        known = [shapes.get(name) for name in (*node.input[:2], next(filter(None, node.output), ""))]
         if len(known) < 3 or any(shape is None for shape in known):
             continue
         data, weight, made = known
@@ -46,6 +46,8 @@ def node_macs(model: onnx.ModelProto) -> Mapping[str, int]:
                 counts[node.name] = _size(made) * (inner if isinstance(inner, int) else 1)
             case "MatMul":
                 counts[node.name] = _size(made) * _size(data[-1:])
+            case "LSTM" | "GRU" | "RNN":  # every step multiplies the input and the state before
+                counts[node.name] = _size(data[:2]) * (_size(weight) + _size(shapes.get(node.input[2], ())))
     return counts
 
 

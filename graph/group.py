@@ -111,8 +111,8 @@ class ChannelAnalysis:
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
     views: tuple[Mapping[str, np.ndarray], ...] = field(repr=False)
-    """Labellings of the graph. One, or two where attention can lose whole heads as well as channels of every head:
-    these cross, so that one channel belongs to a unit of each.
+    """Labellings of the graph. One, or two where channels lie on two axes, as heads and as channels of every head:
+    these cross, so that one position belongs to a unit of each.
 
     A labelling gives per tensor an integer array, of the tensor's rank, size 1 on axes along which labels do not
     differ: the unit (global number) that each position belongs to, -1 for positions that always stay."""

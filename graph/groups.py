@@ -61,9 +61,11 @@ def read_groups(walk: Walk) -> Labelling:
         if use.role is not Role.PRODUCER or use.node in stay:
             continue
         roots = walk.atoms.find(use.labels)
-        if not grouped[roots].all():
-            reasons = (frozen[root] for root in roots.tolist() if root in frozen)
-            stay[use.node] = next(reasons, "its channels are tied to each other: they can only go together")
+        left = roots[~grouped[roots]]
+        if left.size:
+            reasons = (frozen[root] for root in left.tolist() if root in frozen)
+            part = f"{len(left)} of its {len(roots)} channels: " if len(left) < len(roots) else ""
+            stay[use.node] = part + next(reasons, "no other unit sits in the same places, and one must stay")
     return Labelling(walk, tuple(found), stay)
 
 
@@ -97,5 +99,15 @@ def _uses(walk: Walk) -> list[Use]:
             Use(follower.node, follower.tensor, axis, collapse(labels, [axis]).ravel(), follower.role)
             for axis in varying(labels)
         ]
-    once = {(use.tensor, use.axis): use for use in reversed(uses)}
+    once = {(use.tensor, use.axis): use for use in reversed([part for use in uses for part in _parts(walk, use)])}
     return sorted(once.values(), key=lambda use: order[use.node])
+
+
+def _parts(walk: Walk, use: Use) -> list[Use]:
+    """The initializers behind a weight: itself, or integers with the scales and zero points of their channels."""
+    stored = walk.stored.get(use.tensor)
+    if stored is None:
+        return [use]
+    along = stored.per_channel if use.axis % len(walk.shape(use.tensor)) == stored.axis else ()
+    parameters = [Use(use.node, name, 0, use.labels, Role.FOLLOWER) for name in along]
+    return [Use(use.node, stored.tensor, use.axis, use.labels, use.role), *parameters]

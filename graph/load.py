@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,9 +17,10 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from ..errors import ModelError
 from .check import check_content, check_valid, line
 from .fold import fold_shape_operands
-from .protos import attribute, captured, copy_without_weights, subgraphs
-from .sizes import name_sizes
+from .protos import attribute, copy_without_weights, subgraphs
+from .sharing import free_name, is_shared, unshare
 from .strided import batch_gathers
+from .symbols import name_sizes
 
 __all__ = ["ensure_loaded", "load", "normalize", "read"]
 
@@ -28,6 +28,7 @@ _ROUNDS = 16  # folding a shape can make the next shape known; most graphs settl
 _KEPT = {  # folding these would undo a quantization, or make a constant of noise
     *("DequantizeLinear", "QuantizeLinear"),
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
+    *("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SplitToSequence"),  # lists are no tensors
 }
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _UNINFERRED = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers nothing; they keep type and shape
@@ -98,8 +99,9 @@ def ensure_loaded(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.Mode
         and "" not in names
         and not source.functions
         and not any(value.name in constants for value in graph.input)
-        and all(node.op_type != "Constant" and (not node.output or node.output[0] in shaped) for node in graph.node)
-        and not _shared(source)
+        and all(node.op_type != "Constant" for node in graph.node)
+        and all(name in shaped for node in graph.node for name in node.output[:1] if name)
+        and not is_shared(source)
     )
     return source if as_loaded else load(source)
 
@@ -119,7 +121,7 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
             model = _infer(_fold(model))
     except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
         raise ModelError(f"{name}: invalid ONNX: {line(error)}") from error
-    _unshare(model)
+    unshare(model)
     return model
 
 
@@ -150,7 +152,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if not node.name or uses[node.name] > 1:
             wish = f"{node.op_type}:{next((name for name in node.output if name), '')}"
-            node.name = wish if wish not in taken else _free_name(wish, taken)
+            node.name = wish if wish not in taken else free_name(wish, taken)
             taken.add(node.name)
 
 
@@ -227,49 +229,3 @@ def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in listed:
             bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return bare
-
-
-def _shared(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, onnx.TensorProto]]:
-    """Uses (node, input position, initializer) of weights that have another use already.
-
-    What holds one entry or counts (axes, shapes) is left out: `slim` makes such operands anew, and integers that are
-    combined with channels freeze them.
-    """
-    graph = model.graph
-    uses = Counter(name for node in graph.node for name in node.input)
-    uses.update(value.name for value in graph.output)
-    uses.update(name for node in graph.node for name in captured(node))
-    weights = {
-        tensor.name: tensor
-        for tensor in graph.initializer
-        if uses[tensor.name] > 1 and tensor.data_type != onnx.TensorProto.INT64 and math.prod(tensor.dims) > 1
-    }
-    if not weights:
-        return []
-    used = {value.name for value in graph.output}.union(*(captured(node) for node in graph.node))
-    shared = []
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name in weights:
-                if name in used:
-                    shared.append((node, position, weights[name]))
-                used.add(name)
-    return shared
-
-
-def _unshare(model: onnx.ModelProto) -> None:
-    """Give every use of an initializer its own copy, so that slicing one leaves the others alone."""
-    taken = {tensor.name for tensor in model.graph.initializer}
-    for node, position, tensor in _shared(model):
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        copy.name = node.input[position] = _free_name(tensor.name, taken)
-        model.graph.initializer.append(copy)
-        taken.add(copy.name)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    number = 2
-    while f"{name}__{number}" in taken:
-        number += 1
-    return f"{name}__{number}"

@@ -18,7 +18,7 @@ from .sizes import product, quotient
 __all__ = ["INTEGERS", "Value", "integers", "shape_values"]
 
 Value = np.ndarray
-"""Array (dtype object) of `Dim`: what is known of a small integer scalar or vector."""
+"""Array (dtype object) of `Dim`: what is known of a small integer scalar or vector. Truth values of comparisons too."""
 INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 _LARGEST = 4096  # entries; shape arithmetic is never larger
 
@@ -43,7 +43,7 @@ def shape_values(model: onnx.ModelProto) -> dict[str, Value]:
 
 def integers(value: Value | None) -> list[int] | None:
     """The entries when every one is a known number."""
-    if value is None or not all(isinstance(entry, int) for entry in value.ravel()):
+    if value is None or not all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value.ravel()):
         return None
     return [int(entry) for entry in value.ravel()]
 
@@ -65,6 +65,17 @@ def _divide(a: Dim, b: Dim) -> Dim:
     return quotient(a, b)
 
 
+def _same(a: Dim, b: Dim) -> bool | None:
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b
+    if a == b and a is not None:
+        return True
+    # A size is never negative; exporters compare with -1.
+    return False if any(isinstance(entry, int) and entry < 0 for entry in (a, b)) and None not in (a, b) else None
+
+
+_EQUAL = _elementwise(_same)
+_WHERE = np.frompyfunc(lambda condition, a, b: None if condition is None else a if condition else b, 3, 1)
 _ARITHMETIC = {
     "Add": _numbers(lambda a, b: a + b),
     "Sub": _numbers(lambda a, b: a - b),
@@ -129,6 +140,16 @@ def _follow(
             return data.reshape(-1)
         case "Reshape" if len(operands) > 1 and integers(operands[1]) == [] and data.size == 1:
             return _objects(data.ravel()[0])
+        case "ConstantOfShape" if integers(data) is not None and data.size == 1:
+            fill = attribute(node, "value")
+            count = int(data.ravel()[0])
+            if fill is None or not np.issubdtype(fill.dtype, np.integer) or count > _LARGEST:
+                return None
+            return _objects([int(fill.ravel()[0])] * count)
+        case "Equal" if operands[1] is not None:
+            return _EQUAL(data, operands[1])
+        case "Where" if len(operands) == 3 and operands[1] is not None and operands[2] is not None:
+            return _WHERE(*operands)
         case operation if operation in _ARITHMETIC and len(operands) == 2 and operands[1] is not None:
             return np.asarray(_ARITHMETIC[operation](data, operands[1]), dtype=object)
     return None

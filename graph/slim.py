@@ -124,7 +124,12 @@ def _mend_shapes(model: onnx.ModelProto, edit: Edit, swept: set[str]) -> None:
     """Sizes of inner tensors follow from what was kept; values of tensors that are gone are dropped."""
     live = {name for node in model.graph.node for name in node.output} - swept
     kept = [value for value in model.graph.value_info if value.name in live]
+    sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    stored = (node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in sizes)
+    weights = {node.output[0]: sizes[node.input[0]] for node in stored}
     for value in kept:
+        for dim, size in zip(value.type.tensor_type.shape.dim, weights.get(value.name, ()), strict=False):
+            dim.dim_value = size
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if edit.touched(value.name, axis):
                 left = edit.count(value.name, axis)

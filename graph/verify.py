@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from .group import ChannelAnalysis, Role
 from .load import ensure_loaded
 from .protos import copy_without_weights
 from .slim import Removal
+from .stored import stored_weights
 
 __all__ = ["example_inputs", "verify", "zeroed"]
 
@@ -36,11 +37,19 @@ def zeroed(model: onnx.ModelProto, removal: Removal, analysis: ChannelAnalysis) 
             if item.role is Role.CONSUMER:
                 gone.setdefault(item.tensor, []).append((item.axis, item.indices))
     out = copy_without_weights(model)
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = {weight.tensor: weight for weight in stored_weights(model).values()}
     for tensor in model.graph.initializer:
         if tensor.name in gone:
-            array = numpy_helper.to_array(tensor).copy()
+            array, zero = numpy_helper.to_array(tensor).copy(), np.array(0)
+            if tensor.name in stored and stored[tensor.name].zero_point:
+                zero = numpy_helper.to_array(arrays[stored[tensor.name].zero_point])
+                along = [-1 if axis == stored[tensor.name].axis else 1 for axis in range(array.ndim)]
+                zero = zero.reshape(along if zero.size > 1 else ())
+            zeros = np.broadcast_to(zero, array.shape)
             for axis, indices in gone[tensor.name]:
-                array[(slice(None),) * axis + (list(indices),)] = 0
+                place = (slice(None),) * axis + (list(indices),)
+                array[place] = zeros[place]
             tensor = numpy_helper.from_array(array, tensor.name)
         out.graph.initializer.append(tensor)
     return out
@@ -83,7 +92,8 @@ def verify(
     what is computed, so only names, shapes, types and finiteness of the outputs are compared when any is in `removal`.
 
     Args:
-        inputs: what to run on; random where left out (sizes that are not fixed: 1, or 64 on axes after the second).
+        inputs: what to run on; random where left out (sizes that are not fixed: a batch of 2 where the model
+            takes it, 64 on an image's last axes, 1 on others).
 
     Raises:
         VerificationError: naming the output and the largest difference.
@@ -91,23 +101,38 @@ def verify(
     model = ensure_loaded(model)
     analysis = analyze(model) if analysis is None else analysis
     exact = all(analysis.group(name).exact for name, units in removal.items() if len(units))
-    inputs = _inputs(model, seed) if inputs is None else inputs
     reference = zeroed(model, removal, analysis) if exact else model
-    before, after = _probed(reference, inputs, "the original"), _probed(small, inputs, "the slim model")
+    inputs, before = _reference(reference, inputs, seed)
+    after = _probed(small, inputs, "the slim model")
     for value in model.graph.output:
         if value.name not in after:
             raise VerificationError(f"output {value.name!r} is missing from the slim model")
     squashed = {name for node in model.graph.node if node.op_type in _SQUASHING for name in node.output}
-    for name, wanted in before.items():
-        if name in after:
-            expected, got = dict(_leaves(name, wanted)), dict(_leaves(name, after[name]))
-            if expected.keys() != got.keys():
-                raise VerificationError(f"output {name!r} has {len(got)} parts, the original's has {len(expected)}")
-            for part, array in expected.items():
-                _compare(part, array, got[part], values=exact, near_one=name in squashed)
+    if exact and (unrounded := _without_steps(reference)) is not None:
+        _compare_all(before, after, squashed, values=False)
+        before = _probed(unrounded, inputs, "the original")
+        after = _probed(_without_steps(small) or small, inputs, "the slim model")
+    _compare_all(before, after, squashed, values=exact)
 
 
-def _inputs(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray]:
+def _reference(
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray] | None, seed: int
+) -> tuple[Mapping[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs that the original runs on, and what it makes of them.
+
+    A batch that is not fixed is two images: one alone would not tell images from channels. Some graphs, whatever their
+    inputs say, run on one.
+    """
+    if inputs is not None:
+        return inputs, _probed(model, inputs, "the original")
+    pair, single = (_inputs(model, seed, batch) for batch in (2, 1))
+    try:
+        return pair, _probed(model, pair, "the original")
+    except ModelError:
+        return single, _probed(model, single, "the original")
+
+
+def _inputs(model: onnx.ModelProto, seed: int, batch: int) -> dict[str, np.ndarray]:
     """Images of unknown size are given 64 pixels a side, everything else that is not fixed one entry."""
     fixed = onnx.ModelProto()
     fixed.graph.input.extend(model.graph.input)
@@ -115,8 +140,41 @@ def _inputs(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray]:
         dims = value.type.tensor_type.shape.dim
         for axis, dim in enumerate(dims):
             if not dim.HasField("dim_value"):
-                dim.dim_value = 64 if len(dims) == 4 and axis >= 2 else 1
+                dim.dim_value = batch if axis == 0 else 64 if len(dims) == 4 and axis >= 2 else 1
     return example_inputs(fixed, seed)
+
+
+def _without_steps(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model without rounding of activations to integers; None where it has none, or works on the integers.
+
+    Rounding turns a difference in the last bit into a whole step, and steps add up: values are compared without it.
+    """
+    readers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    if not rounded or any(readers.get(name) != {"DequantizeLinear"} for name in rounded):
+        return None
+    out = copy_without_weights(model)
+    out.graph.initializer.extend(model.graph.initializer)
+    del out.graph.value_info[:]
+    for node in out.graph.node:
+        if node.output[0] in rounded or (node.op_type == "DequantizeLinear" and node.input[0] in rounded):
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
+    return out
+
+
+def _compare_all(
+    before: Mapping[str, object], after: Mapping[str, object], squashed: Collection[str], *, values: bool
+) -> None:
+    for name, wanted in before.items():
+        if name in after:
+            expected, got = dict(_leaves(name, wanted)), dict(_leaves(name, after[name]))
+            if expected.keys() != got.keys():
+                raise VerificationError(f"output {name!r} has {len(got)} parts, the original's has {len(expected)}")
+            for part, array in expected.items():
+                _compare(part, array, got[part], values=values, near_one=name in squashed)
 
 
 def _probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from .group import Role
 from .labels import Atoms, collapse, varying
 from .protos import Dim, Shape, attribute, captured, opset, tensor_shapes
 from .shape_values import Value, shape_values
+from .stored import stored_weights
 
 __all__ = ["Follower", "Use", "Walk"]
 
@@ -52,10 +53,11 @@ class Walk:
     what cannot go and what is not exact.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, heads: bool = False) -> None:
-        """`heads`: where channels lie on two axes, heads and channels of a head, units are whole heads."""
+    def __init__(self, model: onnx.ModelProto, *, crosswise: bool = False) -> None:
+        """`crosswise`: where channels lie on two axes, as heads and as channels of every head, units are along the
+        other one than without it."""
         self.model = model
-        self.heads = heads
+        self.crosswise = crosswise
         self.crossed = False
         """Whether a rule had that choice."""
         self.opset = opset(model)
@@ -66,6 +68,8 @@ class Walk:
         self.followers: list[Follower] = []
         self.opaque: dict[str, str] = {}
         """Layers with weights that no group can reach, and why."""
+        self.stored = stored_weights(model)
+        """Weights behind a DequantizeLinear."""
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
@@ -74,13 +78,17 @@ class Walk:
         self._outside = {value.name for value in model.graph.output}.union(*map(captured, model.graph.node))
 
     @cached_property
+    def _makers(self) -> Mapping[str, onnx.NodeProto]:
+        return {name: node for node in self.model.graph.node for name in node.output}
+
+    @cached_property
     def _values(self) -> Mapping[str, Value]:
         return shape_values(self.model)
 
     # -- what is known of a tensor ------------------------------------------------------------------------------------
     def is_constant(self, name: str) -> bool:
-        """Whether the tensor is an initializer."""
-        return name in self._initializers
+        """Whether the tensor is an initializer, or a weight stored as integers (`stored`)."""
+        return name in self._initializers or name in self.stored
 
     def constant(self, name: str) -> np.ndarray | None:
         """Values of an initializer, or None for a computed tensor (and for an operand left out, '')."""
@@ -105,6 +113,10 @@ class Walk:
             return self.stays(len(self._initializers[name].dims), f"is the constant {name!r}")
         labels = self.atoms.find(self.arrays[name])
         return collapse(labels, varying(labels))
+
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        """The node that computes the tensor."""
+        return self._makers.get(name)
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
         """Nodes that take the tensor as an input."""
@@ -173,12 +185,12 @@ class Walk:
         return self.atoms.find(first)
 
     def choose(self, labels: np.ndarray, outer: Iterable[int], inner: Iterable[int]) -> np.ndarray:
-        """Where labels differ along `outer` and along `inner` axes, tie one of the two sides (see `heads`)."""
+        """Where labels differ along `outer` and along `inner` axes, tie one of the two sides (see `crosswise`)."""
         outer, inner = set(outer).intersection(varying(labels)), set(inner).intersection(varying(labels))
         if not outer or not inner:
             return labels
         self.crossed = True
-        return self.tie(labels, inner if self.heads else outer)
+        return self.tie(labels, inner if self.crosswise else outer)
 
     def freeze(self, labels: np.ndarray, reason: str) -> None:
         """Nothing that carries these labels can go."""
@@ -192,7 +204,7 @@ class Walk:
                 self.freeze(self.labels(name), reason)
         for name in filter(None, node.output):
             self.write(name, self.stays(len(self.shape(name) or ()), reason))
-        if inner or any(len(self._initializers[name].dims) > 1 for name in node.input if self.is_constant(name)):
+        if inner or any(len(self.shape(name) or ()) > 1 for name in node.input if self.is_constant(name)):
             self.opaque[node.name] = reason
 
     def pin(self, labels: np.ndarray, axes: Iterable[int], reason: str) -> np.ndarray:

@@ -94,7 +94,7 @@ class Tape:
                 wanted.update(name for name in _reads(node) if name not in held)
         read = {name for node in nodes for name in _reads(node)}
         inputs = [
-            make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), [None, *array.shape[1:]][: array.ndim])
+            make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), self._shared_sizes(name))
             for name, array in held.items()
             if name in read
         ]
@@ -102,6 +102,12 @@ class Tape:
         weights = [self._weights[name] for name in sorted(read & self._weights.keys())]
         piece = make_graph(list(reversed(nodes)), "piece", inputs, outputs, weights)
         return open_session(make_model(piece, opset_imports=self._opsets, ir_version=self._ir), self._threads)
+
+    def _shared_sizes(self, name: str) -> list[int | None]:
+        """Sizes that are the same in all batches: the last one may be smaller, and recurrent nets count samples on
+        axis 1."""
+        shapes = zip(*(values[name].shape for values in self._held), strict=True)
+        return [sizes[0] if len(set(sizes)) == 1 else None for sizes in shapes]
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

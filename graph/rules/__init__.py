@@ -5,21 +5,36 @@
 | elementwise | activations and other unary operators, arithmetic, comparison, Where, PRelu, (De)QuantizeLinear |
 | convolution | Conv, ConvTranspose |
 | linear | Gemm, MatMul |
+| contraction | Einsum, and MatMul of two computed tensors |
 | joining | Concat, Split |
 | reshaping | Reshape, Flatten, Squeeze, Unsqueeze |
 | moving | Transpose, Expand, Tile, Slice, Gather, Pad, DepthToSpace, SpaceToDepth |
 | pooling | pools over space, Resize, Upsample |
 | normalization | Batch-, Instance-, Group-, Layer-, RMS-, Lp- and MeanVarianceNormalization, LRN, Softmax |
 | reduction | Reduce*, ArgMax, ArgMin, TopK, CumSum, Shape |
+| recurrent | LSTM, GRU, RNN |
 
 An operator without a rule (and every node with a subgraph) freezes what it touches.
 """
 
-from . import convolution, elementwise, joining, linear, moving, normalization, pooling, reduction, reshaping
+from . import (
+    contraction,
+    convolution,
+    elementwise,
+    joining,
+    linear,
+    moving,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    reshaping,
+)
 from .registry import Rule, find, names, rule
 
 __all__ = [
     "Rule",
+    "contraction",
     "convolution",
     "elementwise",
     "find",
@@ -29,6 +44,7 @@ __all__ = [
     "names",
     "normalization",
     "pooling",
+    "recurrent",
     "reduction",
     "reshaping",
     "rule",

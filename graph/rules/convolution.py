@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from ..edit import Edit
+from ..labels import varying
 from ..protos import attribute
 from ..walk import Walk
 from .registry import rule
@@ -44,6 +45,21 @@ def _bias(walk: Walk, node: onnx.NodeProto, channels: np.ndarray, *, follower: b
         (walk.follow if follower else walk.produce)(node, node.input[2], 0, channels)
 
 
+def _slides_over_channels(walk: Walk, node: onnx.NodeProto) -> bool:
+    """Efficient channel attention: a kernel slides over the channels and gives one value for each.
+
+    A channel that goes leaves its neighbours other neighbours: not exact.
+    """
+    labels, axes = walk.labels(node.input[0]), varying(walk.labels(node.input[0]))
+    before, after = walk.shape(node.input[0]), walk.shape(node.output[0])
+    strides = attribute(node, "strides", [1] * (labels.ndim - 2))
+    if len(axes) != 1 or axes[0] < 2 or strides[axes[0] - 2] != 1 or before[axes[0]] != after[axes[0]]:
+        return False
+    walk.blur(labels)
+    walk.write(node.output[0], labels)
+    return True
+
+
 def fix_group(edit: Edit, node: onnx.NodeProto) -> None:
     """A depthwise convolution has as many groups as channels; other groups lose the same number each."""
     before = edit.shape(node.input[0])[CHANNEL]
@@ -59,10 +75,10 @@ def conv(walk: Walk, node: onnx.NodeProto) -> None:
         _give_up(walk, node)
         return
     outputs, per_group = walk.shape(weight)[:2]
+    if outputs == per_group == 1 and _slides_over_channels(walk, node):
+        return
     channels = _input(walk, node, groups * per_group)
-    if (
-        groups > 1 and per_group == 1 and groups == len(channels)
-    ):  # depthwise; one input channel alone is an ordinary conv
+    if groups > 1 and per_group == 1 and groups == len(channels):  # depthwise; one channel alone is an ordinary conv
         made = np.repeat(channels, outputs // groups)
         walk.follow(node, weight, 0, made)
         _bias(walk, node, made, follower=True)

@@ -35,6 +35,9 @@ def unary(walk: Walk, node: onnx.NodeProto) -> None:
 def quantization(walk: Walk, node: onnx.NodeProto) -> None:
     """One scale for the whole tensor passes labels through; a scale per channel is a follower."""
     labels = walk.labels(node.input[0])
+    if node.output[0] in walk.stored:  # a weight: the node that reads it says what its axes are
+        walk.write(node.output[0], labels)
+        return
     axis = _attribute_axis(walk, node, labels.ndim)
     for parameter in node.input[1:]:
         shape = walk.shape(parameter) if parameter else ()

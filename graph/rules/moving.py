@@ -48,13 +48,14 @@ def expand(walk: Walk, node: onnx.NodeProto) -> None:
 @rule("Tile")
 def tile(walk: Walk, node: onnx.NodeProto) -> None:
     """Copies share labels, and go together."""
-    labels, repeats = walk.source(node, node.input[0]), walk.operand(node, 1, "repeats")
-    if repeats is None:
+    labels = walk.source(node, node.input[0])
+    repeats = walk.sizes(node.input[1]) or (None,) * labels.ndim
+    counts = [repeats[axis] if axis in varying(labels) else 1 for axis in range(labels.ndim)]
+    if not all(isinstance(count, int) for count in counts):
         walk.freeze(labels, f"Tile {node.name!r} takes repeats computed at run time")
         walk.write(node.output[0], labels.ravel()[:1].reshape((1,) * labels.ndim))
         return
-    axes = varying(labels)
-    walk.write(node.output[0], np.tile(labels, [count if a in axes else 1 for a, count in enumerate(repeats)]))
+    walk.write(node.output[0], np.tile(labels, counts))
 
 
 def _bounds(walk_or_edit: Walk | Edit, node: onnx.NodeProto, rank: int) -> dict[int, tuple[int, int, int]] | None:
@@ -107,8 +108,11 @@ def slice_(walk: Walk, node: onnx.NodeProto) -> None:
     labels = walk.source(node, node.input[0])
     bounds = _bounds(walk, node, labels.ndim)
     if bounds is None:
-        walk.freeze(labels, f"Slice {node.name!r} takes bounds computed at run time")
-        walk.write(node.output[0], labels.ravel()[:1].reshape((1,) * labels.ndim))
+        # Which axes is often known where the bounds are not: a batch, or tokens.
+        axes = walk.operand(node, 3, "axes") if not walk.computed(node, 3) else None
+        touched = range(labels.ndim) if axes is None else {axis % labels.ndim for axis in axes}
+        reason = f"Slice {node.name!r} takes bounds computed at run time"
+        walk.write(node.output[0], walk.pin(labels, touched, reason))
         return
     for axis, (start, end, step) in bounds.items():
         if axis in varying(labels):

@@ -64,7 +64,7 @@ def ordered(walk: Walk, node: onnx.NodeProto) -> None:
         walk.write(output, labels)
 
 
-@rule("Shape")
+@rule("Shape", repeats=True)
 def shape(walk: Walk, node: onnx.NodeProto) -> None:
     """What could not be folded reads a size at run time; only sizes of axes that carry channels matter."""
     labels = walk.labels(node.input[0])

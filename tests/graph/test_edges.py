@@ -183,19 +183,7 @@ def test_a_weight_that_a_subgraph_reads_too(net, oracle):
 
 
 # -- operators without a rule -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("cell", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
-def test_recurrent_cells_freeze(net, oracle, cell, gates):
-    n = net((5, 2, 6))
-    x = n.op("MatMul", "x", n.weight(6, 8))
-    states = n.op(cell, x, n.weight(1, 4 * gates, 8), n.weight(1, 4 * gates, 4), outputs=2, hidden_size=4)
-    out = n.op("MatMul", n.op("MatMul", n.op("Squeeze", states[0], n.integers(1)), n.weight(4, 7)), n.weight(7, 2))
-    analysis = oracle(n.model(out))
-    assert sizes(analysis) == [7]
-    assert f"{cell}_1: {cell} '{cell}_1' has no pruning rule" in reasons(analysis)
-    assert f"MatMul_0: {cell}" in reasons(analysis)
-
-
-def test_einsum_freezes(net, oracle):
+def test_an_einsum_with_a_weight_freezes(net, oracle):
     n = net((2, 6))
     x = n.op("Einsum", n.op("MatMul", "x", n.weight(6, 8)), n.weight(8, 5), equation="ij,jk->ik")
     analysis = oracle(n.model(n.op("MatMul", n.op("MatMul", x, n.weight(5, 4)), n.weight(4, 3))))
@@ -220,14 +208,40 @@ def quantized(n, *shape):
     return n.constant(n.rng.integers(-90, 90, shape).astype(np.int8))
 
 
-def test_a_quantized_weight_freezes_both_sides(net, oracle):
+@pytest.mark.parametrize("zero_point", [-3, 0, None])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_a_quantized_weight_is_a_weight(net, oracle, axis, zero_point):
+    """Scales and zero points of one axis lose the entries that the axis loses; zero is what the zero point says."""
     n = net()
-    scale, zero = n.constant(np.full(6, 0.01, np.float32)), n.constant(np.zeros(6, np.int8))
-    weight = n.op("DequantizeLinear", quantized(n, 6, 8, 3, 3), scale, zero, axis=0)
+    size = () if axis is None else (6, 8)[axis]
+    parameters = [n.constant(n.rng.uniform(0.01, 0.03, size).astype(np.float32))]
+    if zero_point is not None:
+        parameters.append(n.constant(np.full(size, zero_point, np.int8)))
+    weight = n.op("DequantizeLinear", quantized(n, 6, 8, 3, 3), *parameters, axis=axis or 0)
+    x = n.op("Conv", n.relu(n.conv("x", 8)), weight, n.weight(6), channels=6)
+    analysis = oracle(n.model(n.head(n.conv(x, 4))))
+    assert sizes(analysis) == [4, 6, 8]
+    lost = {item.tensor for group in analysis.groups for item in group.slices([0]) if item.tensor in parameters}
+    assert lost == (set() if axis is None else set(parameters))
+
+
+def test_a_quantized_weight_of_two_layers(net, oracle):
+    n = net()
+    scale, zero = n.constant(np.full(8, 0.01, np.float32)), n.constant(np.full(8, 2, np.int8))
+    weight = n.op("DequantizeLinear", quantized(n, 8, 8, 3, 3), scale, zero, axis=0)
+    x = n.op("Conv", n.relu(n.conv("x", 8)), weight, channels=8)
+    x = n.op("Conv", n.relu(x), weight, channels=8)
+    assert sizes(oracle(n.model(n.head(x)))) == [8, 8, 8]
+
+
+def test_weights_quantized_in_blocks_freeze(net, oracle):
+    n = net(opset=21)
+    scale = n.constant(np.full((3, 8, 3, 3), 0.01, np.float32))
+    weight = n.op("DequantizeLinear", quantized(n, 6, 8, 3, 3), scale, axis=0, block_size=2)
     x = n.op("Conv", n.relu(n.conv("x", 8)), weight, n.weight(6), channels=6)
     analysis = oracle(n.model(n.head(n.conv(x, 4))))
     assert sizes(analysis) == [4]
-    assert "Conv_3: the weight" in reasons(analysis)
+    assert "the weight" in reasons(analysis)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
