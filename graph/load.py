@@ -33,7 +33,6 @@ _KEPT = {  # folding these would undo a quantization, or make a constant of nois
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _UNINFERRED = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers nothing; they keep type and shape
 _LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
-_PROTO_LIMIT = 2**31 - 1  # bytes: protobuf cannot serialise more in one message
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
@@ -49,7 +48,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     """
     if isinstance(source, onnx.ModelProto):
         check_content(source, "the model")
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in source.graph.initializer):
+        if _external(source):
             raise ModelError("the model's weights lie in other files: load it by its path")
         check_valid(_bare(source), "the model")
         return normalize(source, "the model")
@@ -68,17 +67,18 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not file.is_file():
         raise ModelError(f"{path}: not a file")
     try:
-        size = file.stat().st_size
-        if size == 0:
+        if file.stat().st_size == 0:
             raise ModelError(f"{path}: the file is empty")
-        model = onnx.load(str(file))
+        model = onnx.load(str(file), load_external_data=False)
+        external = _external(model)
+        if external:
+            onnx.load_external_data_for_model(model, str(file.parent))
     except DecodeError:
         raise ModelError(f"{path}: not an ONNX model, or a truncated one") from None
     except (OSError, checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {line(error)}") from error
     check_content(model, os.fspath(path))
-    # By path the checker also follows external data and files over 2 GB.
-    check_valid(str(file) if size >= _PROTO_LIMIT or _external(file) else model, os.fspath(path))
+    check_valid(str(file) if external else _bare(model), os.fspath(path))  # by path it also follows external data
     return model
 
 
@@ -131,10 +131,9 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
-def _external(file: Path) -> bool:
-    """Whether weights lie in other files (then only the checker by path sees them)."""
-    bare = onnx.load(str(file), load_external_data=False)
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in bare.graph.initializer)
+def _external(model: onnx.ModelProto) -> bool:
+    """Whether weights lie in other files."""
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
 
 
 def _drop_initializer_inputs(model: onnx.ModelProto) -> None:

@@ -345,3 +345,113 @@ def test_group_names_are_stable(net):
 
     names = [[g.name for g in analyze(build()).groups] for _ in range(2)]
     assert names[0] == names[1] == ["Conv_0", "Conv_2"]
+
+
+def test_a_class_token(net, oracle):
+    """Expanded to the batch and put in front of the tokens: it makes channels of the stream."""
+    n = net(("batch", 3, 8, 8), opset=18)
+    tokens = n.op("Transpose", n.op("Reshape", n.conv("x", 12, stride=2), n.integers(0, 12, -1)), perm=[0, 2, 1])
+    target = n.op("Concat", n.op("Shape", "x", start=0, end=1), n.integers(1, 12), axis=0)
+    token = n.weight(1, 1, 12)
+    x = n.op("Concat", n.op("Expand", token, target), tokens, axis=1)
+    x = n.op("LayerNormalization", n.op("Add", x, n.weight(1, 17, 12)), n.weight(12), n.weight(12), axis=-1)
+    hidden = n.op("MatMul", n.op("Erf", n.op("MatMul", x, n.weight(12, 20))), n.weight(20, 12))
+    x = n.op("Gather", n.op("Add", x, hidden), n.constant(np.int64(0)), axis=1)
+    analysis = oracle(n.model(n.op("MatMul", x, n.weight(12, 5))))
+    assert {group.size: (group.exact, group.removable) for group in analysis.groups} == {
+        12: (False, False),
+        20: (True, True),
+    }
+    stream = next(group for group in analysis.groups if group.size == 12)
+    assert token in {item.tensor for item in stream.slices([0])}
+
+
+def test_a_class_token_as_the_legacy_exporter_writes_it(net, oracle):
+    """The target of the Expand goes through Equal and Where, and repeats the number of channels."""
+    n = net(("batch", 4, 12), opset=18)
+    x = n.op("Add", n.op("MatMul", "x", n.weight(12, 8)), n.weight(8))
+    wanted = n.op("Concat", n.op("Shape", x, start=0, end=1), n.integers(-1, -1), axis=0)
+    wanted = n.op("Reshape", wanted, n.integers(-1))
+    unknown = n.op("Equal", wanted, n.op("Mul", n.op("ConstantOfShape", n.integers(3), value=ones()), n.integers(-1)))
+    target = n.op("Where", unknown, n.op("Concat", n.integers(1, 1), n.integers(8), axis=0), wanted)
+    x = n.op("Concat", n.op("Expand", n.weight(1, 1, 8), target), x, axis=1)
+    assert sizes(oracle(n.model(n.op("MatMul", n.op("Relu", x), n.weight(8, 5))))) == [8]
+
+
+def ones():
+    return onnx.helper.make_tensor("value", onnx.TensorProto.INT64, [1], [1])
+
+
+def test_heads_that_share_an_axis_with_the_batch(net, oracle):
+    """torch's MultiheadAttention: (tokens, batch, 12) as (tokens, 3 * batch, 4), time first."""
+    n = net(("batch", 5, 16), opset=18)
+    x = n.op("Transpose", "x", perm=[1, 0, 2])
+    parts = {}
+    for part in "qkv":
+        y = n.op("Reshape", n.op("MatMul", x, n.weight(16, 12)), n.integers(5, -1, 4))
+        parts[part] = n.op("Transpose", y, perm=[1, 0, 2])
+    scores = n.op("MatMul", parts["q"], n.op("Transpose", parts["k"], perm=[0, 2, 1]))
+    mixed = n.op("Transpose", n.op("MatMul", n.op("Softmax", scores, axis=-1), parts["v"]), perm=[1, 0, 2])
+    out = n.op("MatMul", n.op("Reshape", mixed, n.integers(5, -1, 12)), n.weight(12, 7))
+    assert sizes(oracle(n.model(out))) == [3, 4, 4]
+
+
+def test_channels_beside_the_batch_are_not_heads(net, oracle):
+    """(3, batch) as one axis: heads are outside, so they do not repeat with the images."""
+    n = net(("batch", 5, 16), opset=18)
+    y = n.op("Reshape", n.op("MatMul", "x", n.weight(16, 12)), n.integers(0, 5, 3, 4))
+    y = n.op("Reshape", n.op("Transpose", y, perm=[2, 0, 1, 3]), n.integers(-1, 5, 4))
+    analysis = oracle(n.model(n.op("MatMul", y, n.weight(4, 3))))
+    assert all(group.size != 3 for group in analysis.groups)
+
+
+def test_attention_by_einsum(net, oracle):
+    n = net((2, 5, 16))
+    q, k, v = (n.op("Reshape", n.op("MatMul", "x", n.weight(16, 24)), n.integers(2, 5, 4, 6)) for _ in range(3))
+    scores = n.op("Softmax", n.op("Einsum", q, k, equation="bihd,bjhd->bhij"), axis=-1)
+    mixed = n.op("Reshape", n.op("Einsum", scores, v, equation="bhij,bjhd->bihd"), n.integers(2, 5, 24))
+    assert sizes(oracle(n.model(n.op("MatMul", mixed, n.weight(24, 7))))) == [4, 6, 6]
+
+
+@pytest.mark.parametrize("equation", ["bik,bjk->bij", "bik,bjk->bji", "bik,bjk->ij", "bik,bjk", "bik,bjl->bij"])
+def test_einsum_over_a_product_of_channels(net, oracle, equation):
+    n = net((2, 5, 16))
+    a, b = (n.op("MatMul", "x", n.weight(16, 6)) for _ in range(2))
+    groups = oracle(n.model(n.op("Einsum", a, b, equation=equation))).groups
+    assert [(group.size, group.exact) for group in groups] == (
+        [(6, False)] if equation.startswith("bik,bjk->b") else []
+    )
+
+
+def test_efficient_channel_attention(net, oracle):
+    """A kernel slides over the channels: their number may change, what they compute depends on their neighbours."""
+    n = net()
+    x = n.relu(n.conv("x", 8))
+    mean = n.op("Reshape", n.op("GlobalAveragePool", x), n.integers(2, 1, 8))
+    gate = n.op("Conv", mean, n.weight(1, 1, 3), pads=[1, 1])
+    gate = n.op("Reshape", n.op("Sigmoid", gate), n.integers(2, 8, 1, 1))
+    (group,) = oracle(n.model(n.head(n.op("Mul", x, gate)))).groups
+    assert (group.size, group.exact) == (8, False)
+
+
+def test_a_mixer_loses_channels_and_hidden_units_of_its_tokens(net, oracle):
+    n = net((2, 5, 16))
+    x = n.op("MatMul", "x", n.weight(16, 12))
+    mixed = n.op("MatMul", n.op("Transpose", x, perm=[0, 2, 1]), n.weight(5, 7))
+    mixed = n.op("MatMul", n.op("Erf", mixed), n.weight(7, 5))
+    x = n.op("Add", x, n.op("Transpose", mixed, perm=[0, 2, 1]))
+    analysis = oracle(n.model(n.op("MatMul", x, n.weight(12, 3))))
+    assert [(group.size, group.exact) for group in analysis.groups] == [(12, True), (7, True)]
+
+
+def test_unfold_into_patches_and_back(net, oracle):
+    """MobileViT: pixels of a patch become an axis beside the batch, with the channels between them."""
+    n = net(("batch", 3, 8, 8), opset=18)
+    x = n.relu(n.conv("x", 6))
+    x = n.op("Transpose", n.op("Reshape", x, n.integers(-1, 2, 4, 2)), perm=[0, 2, 1, 3])
+    x = n.op("Transpose", n.op("Reshape", x, n.integers(-1, 6, 16, 4)), perm=[0, 3, 2, 1])
+    x = n.op("Add", n.op("Reshape", x, n.integers(-1, 16, 6)), n.weight(6))
+    x = n.op("Transpose", n.op("Reshape", x, n.integers(-1, 4, 16, 6)), perm=[0, 3, 2, 1])
+    x = n.op("Transpose", n.op("Reshape", x, n.integers(-1, 4, 2, 2)), perm=[0, 2, 1, 3])
+    x = n.op("Reshape", x, n.integers(-1, 6, 8, 8), channels=6)
+    assert sizes(oracle(n.model(n.head(n.conv(x, 5))))) == [5, 6]
