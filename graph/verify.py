@@ -7,24 +7,19 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx import TensorProto, numpy_helper
-from onnxruntime.capi import onnxruntime_pybind11_state
+from onnx import numpy_helper
 
 from ..errors import ModelError, VerificationError
 from .analysis import analyze
 from .group import ChannelAnalysis, Role
 from .load import ensure_loaded
 from .protos import copy_without_weights
+from .run import example_inputs, run_as_written
 from .slim import Removal
 from .stored import stored_weights
 
-__all__ = ["example_inputs", "verify", "zeroed"]
+__all__ = ["verify", "zeroed"]
 
-# onnxruntime's exceptions share no class of their own.
-_RUNTIME_ERRORS = tuple(
-    kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
-)
 _SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"}
 _TOLERANCE = {np.dtype(np.float16): 3e-2, np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
 
@@ -55,27 +50,6 @@ def zeroed(model: onnx.ModelProto, removal: Removal, analysis: ChannelAnalysis) 
     return out
 
 
-def example_inputs(model: onnx.ModelProto, seed: int = 0, free: int = 1) -> dict[str, np.ndarray]:
-    """Random inputs: floats from a normal distribution, integers 0 or 1; sizes that are not fixed become `free`.
-
-    Raises:
-        ModelError: an input that is no tensor.
-    """
-    generator = np.random.default_rng(seed)
-    inputs = {}
-    for value in model.graph.input:
-        kind = value.type.tensor_type
-        shape = [dim.dim_value if dim.HasField("dim_value") else free for dim in kind.shape.dim]
-        if not kind.elem_type:
-            raise ModelError(f"input {value.name!r} is not a tensor: say what to run on (`inputs`)")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        if np.issubdtype(dtype, np.floating) or kind.elem_type == TensorProto.BFLOAT16:
-            inputs[value.name] = generator.standard_normal(shape).astype(dtype)
-        else:
-            inputs[value.name] = generator.integers(0, 2, shape).astype(dtype)
-    return inputs
-
-
 def verify(
     model: onnx.ModelProto | str | os.PathLike[str],
     small: onnx.ModelProto,
@@ -103,15 +77,15 @@ def verify(
     exact = all(analysis.group(name).exact for name, units in removal.items() if len(units))
     reference = zeroed(model, removal, analysis) if exact else model
     inputs, before = _reference(reference, inputs, seed)
-    after = _probed(small, inputs, "the slim model")
+    after = _slim_probed(small, inputs)
     for value in model.graph.output:
         if value.name not in after:
             raise VerificationError(f"output {value.name!r} is missing from the slim model")
     squashed = {name for node in model.graph.node if node.op_type in _SQUASHING for name in node.output}
     if exact and (unrounded := _without_steps(reference)) is not None:
         _compare_all(before, after, squashed, values=False)
-        before = _probed(unrounded, inputs, "the original")
-        after = _probed(_without_steps(small) or small, inputs, "the slim model")
+        before = _probed(unrounded, inputs)
+        after = _slim_probed(_without_steps(small) or small, inputs)
     _compare_all(before, after, squashed, values=exact)
 
 
@@ -124,12 +98,12 @@ def _reference(
     inputs say, run on one.
     """
     if inputs is not None:
-        return inputs, _probed(model, inputs, "the original")
+        return inputs, _probed(model, inputs)
     pair, single = (_inputs(model, seed, batch) for batch in (2, 1))
     try:
-        return pair, _probed(model, pair, "the original")
+        return pair, _probed(model, pair)
     except ModelError:
-        return single, _probed(model, single, "the original")
+        return single, _probed(model, single)
 
 
 def _inputs(model: onnx.ModelProto, seed: int, batch: int) -> dict[str, np.ndarray]:
@@ -177,7 +151,14 @@ def _compare_all(
                 _compare(part, array, got[part], values=values, near_one=name in squashed)
 
 
-def _probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
+def _slim_probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+        return _probed(model, inputs)
+    except ModelError as error:
+        raise VerificationError(str(error).replace("the model", "the slim model", 1)) from error
+
+
+def _probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs, and what squashing operators right before them read."""
     outputs = {value.name for value in model.graph.output}
     probes = {n.input[0] for n in model.graph.node if n.op_type in _SQUASHING and n.output[0] in outputs}
@@ -187,19 +168,7 @@ def _probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], what: str)
     probed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in sorted((probes & made) - outputs)
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # Fusions round differently; the oracle is about the graph.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    try:
-        session = onnxruntime.InferenceSession(probed.SerializeToString(), options, ["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-    except (*_RUNTIME_ERRORS, RuntimeError, ValueError) as error:
-        line = " ".join(str(error).split())[:300]
-        if what == "the original":
-            raise ModelError(f"onnxruntime cannot run the model: {line}") from error
-        raise VerificationError(f"onnxruntime cannot run {what}: {line}") from error
+    return run_as_written(probed, inputs)
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:

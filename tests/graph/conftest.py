@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, shape_inference
 
-from ortrim.graph import analyze, load, slim, verify
+from ortrim.graph import Removal, analyze, load, slim, verify
 
 
 class Net:
@@ -181,3 +181,39 @@ def oracle():
 def removed():
     """`removed(model, analysis, removal) -> slim model`, after checking that removal against the original."""
     return check_removal
+
+
+def check_labels(model, analysis):
+    """Arrays have the rank of their tensor, and on every axis its size or 1."""
+    for value in model.graph.value_info:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for labels in (view[value.name] for view in analysis.views):
+            assert labels.ndim == len(shape), value.name
+            # On an axis of no fixed size labels repeat with the images.
+            assert all(a in (1, b) or not b for a, b in zip(labels.shape, shape, strict=True)), value.name
+
+
+def subsets(analysis, seed) -> list[Removal]:
+    """One unit of every group, all but one, and any number of them."""
+    rng = np.random.default_rng(seed)
+    groups = [group for group in analysis.groups if group.size > 1]
+    counts = ([1, group.size - 1, rng.integers(1, group.size)] for group in groups)
+    chosen = [[rng.permutation(g.size)[:n].tolist() for n in c] for g, c in zip(groups, counts, strict=True)]
+    return [{g.name: units[i] for g, units in zip(groups, chosen, strict=True)} for i in range(3)]
+
+
+def check_thoroughly(model):
+    """The oracle, the labels, and many subsets of the units."""
+    before = model.SerializeToString()
+    analysis = check_oracle(model)
+    loaded = load(model)
+    check_labels(loaded, analysis)
+    for removal in subsets(analysis, 0):
+        check_removal(loaded, analysis, removal)
+    assert model.SerializeToString() == before
+
+
+@pytest.fixture(scope="session")
+def thorough():
+    """`thorough(model)`: every group, all together, and many subsets against the original."""
+    return check_thoroughly

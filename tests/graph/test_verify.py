@@ -11,7 +11,8 @@ from onnx import numpy_helper
 
 from ortrim.errors import ModelError, VerificationError
 from ortrim.graph import analyze, load, slim, verify
-from ortrim.graph.verify import example_inputs, zeroed
+from ortrim.graph.run import example_inputs
+from ortrim.graph.verify import zeroed
 
 
 @pytest.fixture
