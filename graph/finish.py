@@ -10,7 +10,7 @@ import onnx
 from onnx import checker, numpy_helper
 
 from ..errors import VerificationError
-from .protos import captured, copy_without_weights
+from .protos import captured, copy_without_weights, weights_as_inputs
 
 __all__ = ["finish"]
 
@@ -40,7 +40,7 @@ def finish(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelPro
     properties = {item.key: item.value for item in out.metadata_props} | dict(metadata)
     onnx.helper.set_model_props(out, properties)
     try:
-        checker.check_model(out, full_check=out.ByteSize() < 2**31)
+        checker.check_model(weights_as_inputs(out), full_check=True)
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"the slim model is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
     return out

@@ -17,7 +17,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from ..errors import ModelError
 from .check import check_content, check_valid, line
 from .fold import fold_shape_operands
-from .protos import attribute, copy_without_weights, subgraphs
+from .protos import attribute, subgraphs, weights_as_inputs
 from .sharing import free_name, is_shared, unshare
 from .strided import batch_gathers
 from .symbols import name_sizes
@@ -32,7 +32,6 @@ _KEPT = {  # folding these would undo a quantization, or make a constant of nois
 }
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _UNINFERRED = {"GroupNormalization", "MeanVarianceNormalization"}  # onnx infers nothing; they keep type and shape
-_LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
@@ -50,7 +49,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         check_content(source, "the model")
         if _external(source):
             raise ModelError("the model's weights lie in other files: load it by its path")
-        check_valid(_bare(source), "the model")
+        check_valid(weights_as_inputs(source), "the model")
         return normalize(source, "the model")
     return normalize(read(source), os.fspath(source))
 
@@ -78,7 +77,9 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     except (OSError, checker.ValidationError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {line(error)}") from error
     check_content(model, os.fspath(path))
-    check_valid(str(file) if external else _bare(model), os.fspath(path))  # by path it also follows external data
+    check_valid(
+        str(file) if external else weights_as_inputs(model), os.fspath(path)
+    )  # by path it also follows external data
     return model
 
 
@@ -116,13 +117,22 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         model = _infer(_fold(model))
         for _ in range(_ROUNDS):
-            if not batch_gathers(model) and not fold_shape_operands(model):
+            if not _fold_sizes(model):
                 break
             model = _infer(_fold(model))
     except (shape_inference.InferenceError, checker.ValidationError, ValueError, gs.OnnxGraphSurgeonException) as error:
         raise ModelError(f"{name}: invalid ONNX: {line(error)}") from error
     unshare(model)
     return model
+
+
+def _fold_sizes(model: onnx.ModelProto) -> bool:
+    """What follows from sizes alone, in place, until nothing more does; True when anything changed."""
+    for turn in range(_ROUNDS):
+        if not batch_gathers(model) and not fold_shape_operands(model):
+            return turn > 0
+        _infer(model)
+    return True
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -194,7 +204,7 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     """Shapes inferred anew, in place."""
     _drop_claims(model)
-    bare = _bare(model)
+    bare = weights_as_inputs(model)
     for node in bare.graph.node:
         if node.op_type in _UNINFERRED:
             node.op_type = "Identity"
@@ -213,18 +223,3 @@ def _drop_claims(model: onnx.ModelProto) -> None:
     for place in reversed(range(len(model.graph.value_info))):
         if model.graph.value_info[place].name not in names:
             del model.graph.value_info[place]
-
-
-def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which large weights are inputs of the same type.
-
-    The checker and shape inference need no more of them, and protobuf has a 2 GB limit.
-    """
-    bare = copy_without_weights(model)
-    listed = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if tensor.ByteSize() <= _LARGE:
-            bare.graph.initializer.append(tensor)
-        elif tensor.name not in listed:
-            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return bare

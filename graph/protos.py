@@ -8,11 +8,22 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["Dim", "Shape", "attribute", "captured", "copy_without_weights", "opset", "subgraphs", "tensor_shapes"]
+__all__ = [
+    "Dim",
+    "Shape",
+    "attribute",
+    "captured",
+    "copy_without_weights",
+    "opset",
+    "subgraphs",
+    "tensor_shapes",
+    "weights_as_inputs",
+]
 
 Dim = int | str | None
 """A size, a symbol (`dim_param`), or unknown."""
 Shape = tuple[Dim, ...]
+_LARGE = 2**16  # bytes: no operand that shape inference has to read is larger
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
@@ -95,3 +106,18 @@ def copy_without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def constant(tensor: onnx.TensorProto) -> np.ndarray:
     """The initializer's values."""
     return numpy_helper.to_array(tensor)
+
+
+def weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large weights are inputs of the same type.
+
+    The checker and shape inference need no more of them, and protobuf has a 2 GB limit.
+    """
+    bare = copy_without_weights(model)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _LARGE:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bare

@@ -201,7 +201,8 @@ def _tidy(program: torch.onnx.ONNXProgram) -> None:
 def _convert_legacy(
     module: nn.Module, path: Path, example: Tensor, names: list[str], *, dynamic: bool, opset: int | None
 ) -> None:
-    with refusing(f"torch.onnx.export(dynamo=False) cannot express {type(module).__name__}"), torch.no_grad():
+    what = f"torch.onnx.export(dynamo=False) cannot express {type(module).__name__}"
+    with refusing(what), torch.no_grad(), _plain_attention():
         torch.onnx.export(
             module,
             (example,),
@@ -212,6 +213,17 @@ def _convert_legacy(
             dynamic_axes={name: {0: "batch"} for name in ("input", *names)} if dynamic else None,
             opset_version=opset,
         )
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """In eval mode torch runs MultiheadAttention as one operator, which TorchScript's exporter does not know."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _check(path: Path, opset: int | None) -> None:

@@ -66,7 +66,8 @@ def command(
     Latency is not looked at: a quick look, and something to compare `ortrim compress` with.
     """
     from ...graph import macs, parameters
-    from ..files import check_output, write_whole
+    from ..files import check_output
+    from ..model_file import model_bytes, write_model
     from ..prune import prune
     from ..report.html import change, short
 
@@ -83,11 +84,11 @@ def command(
         size=size,
         seed=seed,
     )
-    write_whole(output, pruned.model.SerializeToString(), overwrite=force)
+    written = write_model(output, pruned.model, overwrite=force)
     rows = {
         "parameters": (parameters(pruned.original), parameters(pruned.model)),
         "macs": (macs(pruned.original), macs(pruned.model)),
-        "bytes": (model.stat().st_size, output.stat().st_size),
+        "bytes": (model_bytes(model), sum(file.stat().st_size for file in written)),
     }
     if as_json:
         before, after = ({name: row[i] for name, row in rows.items()} for i in (0, 1))

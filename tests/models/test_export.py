@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ortrim.errors import InputError, OutputError, VerificationError
+from ortrim.graph import analyze
 from ortrim.models.export import export
 
 SHAPE = (3, 8, 8)
@@ -74,6 +75,27 @@ def test_several_outputs_keep_their_names_and_values(tmp_path, run_onnx, exporte
 def test_the_only_output_is_called_output(tmp_path):
     model = onnx.load(export(Segmenter(), tmp_path / "net.onnx", SHAPE))
     assert [output.name for output in model.graph.output] == ["output"]
+
+
+class Attentive(nn.Module):
+    """Self-attention as torchvision's ViT has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("exporter", ["default", "legacy"])
+def test_multihead_attention_by_both_exporters(tmp_path, exporter):
+    before = torch.backends.mha.get_fastpath_enabled()
+    path = export(Attentive(), tmp_path / "net.onnx", (5, 2, 4), exporter=exporter)
+    assert torch.backends.mha.get_fastpath_enabled() == before
+    (size_of_head, heads) = sorted({group.size for group in analyze(path).groups}, reverse=True)
+    assert (size_of_head, heads) == (4, 2)
 
 
 @pytest.mark.parametrize("exporter", ["default", "legacy"])
