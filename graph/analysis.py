@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ..errors import ModelError
-from .group import ChannelAnalysis, ChannelGroup, Frozen
+from .group import ChannelAnalysis, ChannelGroup
 from .groups import Labelling, read_groups
 from .labels import collapse, varying
 from .load import ensure_loaded
@@ -49,7 +49,7 @@ def analyze(model: onnx.ModelProto | str | os.PathLike[str]) -> ChannelAnalysis:
     views = tuple(_numbered(labelling, groups, offsets) for labelling in labellings)
     order = {node.name: place for place, node in enumerate(model.graph.node)}
     frozen = [name for name in first.stay if all(name in labelling.stay for labelling in labellings)]
-    frozen = tuple(Frozen(name, first.stay[name]) for name in sorted(frozen, key=order.__getitem__))
+    frozen = tuple(first.stay[name] for name in sorted(frozen, key=order.__getitem__))
     return ChannelAnalysis(tuple(groups.values()), frozen, views, offsets)
 
 

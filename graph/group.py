@@ -39,10 +39,19 @@ class Slice:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A layer whose output channels all stay, and the reason, in words that a person can act on."""
+    """A layer that makes channels which stay, and the reason, in words that a person can act on."""
 
     layer: str
     reason: str
+    channels: int | None = None
+    """How many of its channels stay, where others may go."""
+    of: int | None = None
+    """How many it makes, where others may go."""
+
+    @property
+    def part(self) -> str:
+        """`4 of 16`; empty where all stay."""
+        return "" if self.channels is None else f"{self.channels} of {self.of}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from .branches import Branches
-from .group import ChannelGroup, Role, Slot
+from .group import ChannelGroup, Frozen, Role, Slot
 from .labels import collapse, varying
 from .partition import Partition
 from .walk import Use, Walk
@@ -32,8 +32,8 @@ class Labelling:
 
     walk: Walk
     found: tuple[Found, ...]
-    stay: dict[str, str]
-    """Layer that makes channels which are in no group -> the first reason."""
+    stay: dict[str, Frozen]
+    """Layers that make channels which are in no group, each with the first reason."""
 
 
 def read_groups(walk: Walk) -> Labelling:
@@ -56,7 +56,7 @@ def read_groups(walk: Walk) -> Labelling:
         exact = inexact.isdisjoint(roots.tolist())
         found.append(Found(ChannelGroup(name, len(roots), exact, removable, tuple(slots)), roots))
         grouped[roots] = True
-    stay = dict(walk.opaque)
+    stay = {layer: Frozen(layer, reason) for layer, reason in walk.opaque.items()}
     for use in uses:
         if use.role is not Role.PRODUCER or use.node in stay:
             continue
@@ -64,8 +64,9 @@ def read_groups(walk: Walk) -> Labelling:
         left = roots[~grouped[roots]]
         if left.size:
             reasons = (frozen[root] for root in left.tolist() if root in frozen)
-            part = f"{len(left)} of its {len(roots)} channels: " if len(left) < len(roots) else ""
-            stay[use.node] = part + next(reasons, "no other unit sits in the same places, and one must stay")
+            reason = next(reasons, "no other unit sits in the same places, and one must stay")
+            part = (len(left), len(roots)) if len(left) < len(roots) else ()
+            stay[use.node] = Frozen(use.node, reason, *part)
     return Labelling(walk, tuple(found), stay)
 
 

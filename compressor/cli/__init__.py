@@ -3,6 +3,9 @@
 `guard` turns errors into one line and an exit status, `options` has the flags that several commands take, `numbers` the
 ones that take a varying number of values, `show` writes results.
 
+`inspect` has more to show than the others: `group_facts` and `layer_facts` say what there is, `tree` (with `names`) and
+`picture` (with `picture_layout`, `lanes` and `canvas`) lay it out.
+
 What imports numpy, onnx, onnxruntime or torch is imported inside the commands: `ortrim --help` should be quick.
 """
 

@@ -17,7 +17,7 @@ import click
 
 from ...errors import OrtrimError
 
-__all__ = ["GuardedGroup", "interrupted_hint", "quiet_onnxruntime", "set_verbosity"]
+__all__ = ["GuardedGroup", "interrupted_hint", "quiet_onnxruntime", "set_verbosity", "verbosity"]
 
 JOB_FAILED = 1
 INTERRUPTED = 130
@@ -34,6 +34,11 @@ def set_verbosity(context: click.Context, count: int) -> None:
     for handler in logging.getLogger("ortrim").handlers:
         if isinstance(handler, _StandardError):
             handler.setLevel(_LEVELS[min(count, 2)])
+
+
+def verbosity(context: click.Context) -> int:
+    """How often `-v` was given."""
+    return context.meta.get(_VERBOSITY, 0)
 
 
 def interrupted_hint(context: click.Context, hint: str) -> None:

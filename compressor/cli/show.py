@@ -12,14 +12,18 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
 if TYPE_CHECKING:
     from ..report import ReportData
 
-__all__ = ["before_and_after", "headline", "note", "say", "show_json", "show_table", "table"]
+__all__ = ["before_and_after", "headline", "note", "say", "show_json", "show_table", "show_tree", "table", "width"]
 
 _WIDE = 10_000
 """Columns where there is no terminal: what reads a pipe is not helped by names cut to 80."""
+
+_PAGE = 100
+"""Columns of what is laid out in lines, where there is no terminal."""
 
 
 def show_json(result: Mapping[str, object]) -> None:
@@ -50,11 +54,29 @@ def table(*headers: str) -> Table:
 
 
 def show_table(made: Table) -> None:
-    """Print a table. Names of layers are shown as they are, whatever brackets or colons they hold."""
+    """Print a table, cells that are too wide for a terminal in several lines."""
+    _console().print(made)
+
+
+def show_tree(made: Tree) -> None:
+    """Print a tree as it is: whoever made its lines chose them for `width()`, and nothing should be cut off names."""
+    console = _console()
+    console.width = _WIDE
+    console.print(made)
+
+
+def width() -> int:
+    """Columns that lines of the result may have."""
+    console = _console()
+    return console.width if console.is_terminal else _PAGE
+
+
+def _console() -> Console:
+    """Standard output. Names of layers are shown as they are, whatever brackets or colons they hold."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDE
-    console.print(made)
+    return console
 
 
 def before_and_after() -> Table:
