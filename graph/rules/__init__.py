@@ -6,10 +6,11 @@
 | convolution | Conv, ConvTranspose |
 | linear | Gemm, MatMul |
 | contraction | Einsum, and MatMul of two computed tensors |
+| attention | Attention |
 | joining | Concat, Split |
 | reshaping | Reshape, Flatten, Squeeze, Unsqueeze |
 | moving | Transpose, Expand, Tile, Slice, Gather, Pad, DepthToSpace, SpaceToDepth |
-| pooling | pools over space, Resize, Upsample |
+| pooling | pools over space, Resize, Upsample, GridSample, RoiAlign |
 | normalization | Batch-, Instance-, Group-, Layer-, RMS-, Lp- and MeanVarianceNormalization, LRN, Softmax |
 | reduction | Reduce*, ArgMax, ArgMin, TopK, CumSum, Shape |
 | recurrent | LSTM, GRU, RNN |
@@ -18,6 +19,7 @@ An operator without a rule (and every node with a subgraph) freezes what it touc
 """
 
 from . import (
+    attention,
     contraction,
     convolution,
     elementwise,
@@ -34,6 +36,7 @@ from .registry import Rule, find, names, rule
 
 __all__ = [
     "Rule",
+    "attention",
     "contraction",
     "convolution",
     "elementwise",

@@ -1,4 +1,4 @@
-"""Pooling and resizing: every channel by itself, over space."""
+"""Pooling, resizing and sampling: every channel by itself, over space."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def pool(walk: Walk, node: onnx.NodeProto) -> None:
         if extra:
             walk.freeze(labels, f"{node.op_type} {node.name!r} gives out positions of its maxima")
             walk.write(extra, walk.stays(labels.ndim, "positions of maxima"))
+
+
+@rule("GridSample", "RoiAlign")
+def sample(walk: Walk, node: onnx.NodeProto) -> None:
+    """Every channel is read at the same places, which stay."""
+    labels = walk.labels(node.input[0])
+    for name in node.input[1:]:
+        walk.freeze(walk.labels(name), f"{node.op_type} {node.name!r} reads places")
+    labels = walk.pin(labels, set(range(labels.ndim)) - {1}, f"{node.op_type} {node.name!r} samples over channels")
+    walk.write(node.output[0], labels)
 
 
 def fix_sizes(edit: Edit, node: onnx.NodeProto) -> None:

@@ -20,7 +20,7 @@ from ortrim.graph.rules.elementwise import UNARY
 FLOAT, BOOL, INT = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT32
 CHANNELS = 8
 SHAPES = {rank: (2, CHANNELS, 4, 4, 4)[:rank] for rank in (2, 3, 4, 5)}
-OPSETS = {"Upsample": 9, "RMSNormalization": 23, "Swish": 24}  # all others: 21
+OPSETS = {"Attention": 23, "Upsample": 9, "RMSNormalization": 23, "Swish": 24}  # all others: 21
 
 
 def per_channel(n, rank, dtype=np.float32):
@@ -93,6 +93,9 @@ USES = {
     "ConvTranspose": lambda n, op, x, rank: n.op(op, x, n.weight(CHANNELS, 5, *[2] * (rank - 2)), n.weight(5)),
     "Gemm": lambda n, op, x, rank: n.op(op, x, n.weight(CHANNELS, 5), n.weight(5)),
     "MatMul": lambda n, op, x, rank: n.op(op, x, n.weight(SHAPES[rank][-1], 5)),
+    "Attention": lambda n, op, x, rank: n.op(op, x, x, x) if rank == 4 else None,
+    "GridSample": lambda n, op, x, rank: n.op(op, x, n.weight(2, 3, 3, 2)) if rank == 4 else None,
+    "RoiAlign": lambda n, op, x, rank: n.op(op, x, n.weight(3, 4), n.integers(0, 1, 0)) if rank == 4 else None,
     "Einsum": lambda n, op, x, rank: n.op(op, x, x, equation=f"bc{'xyz'[: rank - 2]},dc{'xyz'[: rank - 2]}->bd"),
     "Concat": lambda n, op, x, rank: n.op(op, x, x, axis=1),
     "Split": with_operands((3, 5), outputs=2, axis=1),

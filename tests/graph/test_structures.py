@@ -274,7 +274,7 @@ def test_attention_over_channels_prunes_heads(net, oracle):
     assert (heads.size, heads.exact, heads.name) == (4, True, "MatMul_0")
 
 
-@pytest.mark.parametrize("opset", [9, 11, 13, 18, 21])
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 18, 21, 26])  # the newest that onnxruntime runs
 def test_operands_as_attributes_and_as_inputs(net, oracle, opset):
     n = net(opset=opset)
     x = n.relu(n.conv("x", 8))
@@ -411,6 +411,41 @@ def test_attention_by_einsum(net, oracle):
     scores = n.op("Softmax", n.op("Einsum", q, k, equation="bihd,bjhd->bhij"), axis=-1)
     mixed = n.op("Reshape", n.op("Einsum", scores, v, equation="bhij,bjhd->bihd"), n.integers(2, 5, 24))
     assert sizes(oracle(n.model(n.op("MatMul", mixed, n.weight(24, 7))))) == [4, 6, 6]
+
+
+@pytest.mark.parametrize("mask", [None, (5, 5), (4, 5, 5), "computed"])
+@pytest.mark.parametrize("row", [False, True])
+@pytest.mark.parametrize("kv", [4, 2])
+def test_attention_as_one_operator(net, oracle, kv, row, mask):
+    """Heads in a row or on an axis of their own; two of the query may share one of the keys."""
+    n = net((2, 5, 16), opset=23)
+    parts, counts = [], (4, kv, kv)
+    for heads in counts:
+        y = n.op("Add", n.op("MatMul", "x", n.weight(16, heads * 6)), n.weight(heads * 6))
+        if not row:
+            y = n.op("Transpose", n.op("Reshape", y, n.integers(2, 5, heads, 6)), perm=[0, 2, 1, 3])
+        parts.append(y)
+    if mask == "computed":
+        bias = n.op("Reshape", n.op("MatMul", "x", n.weight(16, 4)), n.integers(2, 5, 4, 1))
+        parts.append(n.op("Expand", n.op("Transpose", bias, perm=[0, 2, 1, 3]), n.integers(2, 4, 5, 5)))
+    elif mask:
+        parts.append(n.weight(*mask))
+    out = n.op("Attention", *parts, **({"q_num_heads": 4, "kv_num_heads": kv} if row else {}))
+    if not row:
+        out = n.op("Reshape", n.op("Transpose", out, perm=[0, 2, 1, 3]), n.integers(2, 5, 24))
+    analysis = oracle(n.model(n.op("MatMul", out, n.weight(24, 7))))
+    found = {(group.size, group.exact) for group in analysis.groups}
+    assert {(6, False), (6, True)} <= found
+    assert (kv, True) in found
+
+
+def test_attention_that_goes_on_from_earlier_steps_freezes(net, oracle):
+    n = net((2, 4, 5, 6), opset=23)
+    part = n.op("MatMul", "x", n.weight(6, 6))
+    past = n.op("MatMul", "x", n.weight(6, 6))
+    out = n.op("Attention", part, part, part, "", past, past, outputs=3)
+    analysis = oracle(n.model(n.op("MatMul", out[0], n.weight(6, 3)), out[1], out[2]))
+    assert not analysis.groups
 
 
 @pytest.mark.parametrize("equation", ["bik,bjk->bij", "bik,bjk->bji", "bik,bjk->ij", "bik,bjk", "bik,bjl->bij"])
