@@ -30,7 +30,7 @@ EXPORTERS = ("default", "legacy")
 REPEATS = 3
 TIMM = Path(__file__).with_name("zoo_timm.txt").read_text(encoding="utf-8").split()
 LARGE = 20_000_000
-"""Parameters from which on one group is proved alone."""
+"""Parameters from which on groups are proved together only."""
 SLOW = {"nasnetalarge", "swin3d_s", "swin3d_b"}
 """Nets of families that are there already, each of which would take minutes to trace."""
 
@@ -73,11 +73,19 @@ def specs() -> Iterator[tuple[str, str]]:
             yield f"timm {name}", f"timm.models:{name}"
 
 
+def place(name: str, exporter: str, folder: Path) -> Path:
+    return folder / f"{name.replace(' ', '_')}.{exporter}.onnx"
+
+
+def _bytes(file: Path) -> float:
+    return file.stat().st_size if file.exists() else float("inf")
+
+
 def traced(spec: str, name: str, exporter: str, folder: Path) -> Path:
     """The traced file; a failure is kept beside it, so that it is tried once."""
     from ortrim.models.trace import trace
 
-    file = folder / f"{name.replace(' ', '_')}.{exporter}.onnx"
+    file = place(name, exporter, folder)
     failed = file.with_suffix(".onnx.failed")
     if failed.exists():
         raise RuntimeError(failed.read_text(encoding="utf-8"))
@@ -117,7 +125,7 @@ def measure(file: Path, model: str, exporter: str, alone: int) -> Row:
         1000 * statistics.median(analysing),
         1000 * statistics.median(slimming),
         dict(Counter(anonymous(item.reason) for item in analysis.frozen)),
-        proof(loaded, analysis, half, alone if whole < LARGE else 1),
+        proof(loaded, analysis, half, alone if whole < LARGE else 0),
     )
 
 
@@ -172,6 +180,7 @@ def main(patterns: tuple[str, ...], models: Path, alone: int, again: bool) -> No
     untraced: dict[str, str] = stored["untraced"]
     wanted = [(name, exporter, spec) for name, spec in specs() for exporter in EXPORTERS]
     wanted += [(file.stem, "", str(file)) for file in sorted((SHARED / "models").glob("*/*.onnx"))]
+    wanted.sort(key=lambda item: _bytes(place(item[0], item[1], models) if item[1] else Path(item[2])))  # small first
     for name, exporter, spec in wanted:
         if (patterns and not any(fnmatch(name, pattern) for pattern in patterns)) or (
             (name, exporter) in rows and not again

@@ -21,7 +21,7 @@ weights, traced by both exporters of torch with a free batch, and other people's
 - *channels*: share of the layers' output channels that are in a group.
 - *proved*: in onnxruntime, on two images where the batch is free, the slim graph computes what the original computes
   with the removed channels' consumers zeroed (exact groups; the others keep names, shapes and finite values): all
-  groups at once, whole branches, and {alone} groups of each model alone (one from 20 million parameters on).
+  groups at once, whole branches, and {alone} groups of each model alone (none from 20 million parameters on).
 - milliseconds are medians of three after `load`, on a machine that also did other things.
 - *frozen*: layers that make channels which stay, and why. Outputs of the graph are left out.
 
