@@ -116,6 +116,8 @@ class _Folding:
             self._concat(node.output[0], node.name, value.tolist())
             self._changed = True
             return
+        if node.op_type == "Concat":
+            self._drop_empty(node)
         for position, name in enumerate(node.input):
             if position > 0 and name not in self._initializers and self._values.get(name) is not None:
                 self._operand(node, position, self._values[name])
@@ -146,6 +148,16 @@ class _Folding:
                 # All bounds of a Slice have one type.
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(self._types[node.input[position]])
                 self._set(node, position, None if entries is None else np.array(entries, dtype=dtype))
+
+    def _drop_empty(self, node: onnx.NodeProto) -> None:
+        """Pieces without entries (a roll by nothing) add nothing: no rule could follow them."""
+        axis = attribute(node, "axis", 1)
+        shapes = [self._shapes.get(name) for name in node.input]
+        kept = [name for name, shape in zip(node.input, shapes, strict=True) if shape is None or shape[axis] != 0]
+        if 0 < len(kept) < len(node.input):
+            del node.input[:]
+            node.input.extend(kept)
+            self._changed = True
 
     def _resize(self, node: onnx.NodeProto, known: Value, source: Shape | None) -> None:
         """Sizes of the stretched axes only where `axes` can say so, else scales."""

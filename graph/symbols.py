@@ -12,7 +12,7 @@ from functools import cached_property
 import onnx
 from onnx import numpy_helper
 
-from .protos import Dim, Shape, tensor_shapes
+from .protos import Dim, Shape, attribute, tensor_shapes
 from .shape_values import Value, integers, shape_values
 from .sizes import product, quotient
 
@@ -73,6 +73,9 @@ class _Names:
             case "Reshape" if len(fresh) == 1:
                 rest = product(size for axis, size in enumerate(self._named(node.output[0])) if axis != fresh[0])
                 return {fresh[0]: quotient(product(source), rest)}
+            case "Resize" if (axes := attribute(node, "axes")) is not None:
+                touched = {axis % len(shape) for axis in axes}
+                return {axis: source[axis] for axis in fresh if axis not in touched}
             case "Resize" | "Upsample":
                 scales = next((s for name in node.input[1:] if len(s := self._factors.get(name, ())) == len(shape)), ())
                 return {axis: source[axis] for axis in fresh if scales and scales[axis] == 1}

@@ -229,3 +229,14 @@ def test_one_fold_makes_the_next_possible(free, folded):
         x = n.op("Reshape", n.op("Relu", x), target)
     loaded = folded(n.model(n.op("Flatten", x)), *TWO_BATCHES)
     assert not COMPUTING & set(kinds(loaded))
+
+
+def test_pieces_of_a_concat_without_entries_go(free, folded):
+    """A roll by nothing, as exporters write it."""
+    n = free
+    x = n.relu(n.conv("x", 6))
+    parts = [n.op("Slice", x, n.integers(start), n.integers(end), n.integers(2)) for start, end in ((0, 8), (8, 8))]
+    model = n.model(n.head(n.op("Concat", *parts, axis=2)))
+    loaded = folded(model, *TWO_BATCHES)
+    assert kinds(loaded).count("Slice") == 1
+    assert [group.size for group in analyze(loaded).groups] == [6]

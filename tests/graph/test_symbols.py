@@ -67,3 +67,9 @@ def test_tile_and_slice_with_computed_operands(free):
     shapes = tensor_shapes(load(n.model(n.relu(tiled), n.relu(cut))))
     assert shapes[tiled] == ("batch", 6, 4)
     assert (*shapes[cut][:2], shapes[cut][3]) == ("batch", 6, 8)
+
+
+def test_resize_of_some_axes(free):
+    n = free
+    sizes = n.op("Concat", n.op("Shape", "x", start=0, end=2), n.integers(7, 9), axis=0)
+    assert shape(n, n.op("Resize", n.relu("x"), "", "", sizes, mode="nearest")) == ("batch", 6, 7, 9)
