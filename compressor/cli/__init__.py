@@ -4,7 +4,7 @@
 ones that take a varying number of values, `show` writes results.
 
 `inspect` has more to show than the others: `group_facts` and `layer_facts` say what there is, `tree` (with `names`) and
-`picture` (with `picture_layout`, `lanes` and `canvas`) lay it out.
+`picture` (with `picture_layout`, `lanes` and `canvas`) lay it out. `staircases` is the picture of `profile`.
 
 What imports numpy, onnx, onnxruntime or torch is imported inside the commands: `ortrim --help` should be quick.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import click
 
-from . import bench, compress, evaluate, inspect, prune, report, trace
+from . import bench, compress, evaluate, inspect, profile, prune, report, trace
 from .guard import GuardedGroup
 
 __all__ = ["main"]
@@ -33,6 +33,7 @@ for command in (
     compress.command,
     inspect.command,
     bench.command,
+    profile.command,
     prune.command,
     evaluate.command,
     trace.command,

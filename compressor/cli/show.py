@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.tree import Tree
 
 if TYPE_CHECKING:
     from ..report import ReportData
 
-__all__ = ["before_and_after", "headline", "note", "say", "show_json", "show_table", "show_tree", "table", "width"]
+__all__ = [
+    "before_and_after",
+    "headline",
+    "note",
+    "progress_bar",
+    "say",
+    "show_json",
+    "show_table",
+    "show_tree",
+    "table",
+    "width",
+]
 
 _WIDE = 10_000
 """Columns where there is no terminal: what reads a pipe is not helped by names cut to 80."""
@@ -39,6 +52,15 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """A line beside the result, that the user should know."""
     click.echo(f"note: {text}", err=True)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while something long is done, where that is a terminal: told (done, in all)."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def table(*headers: str) -> Table:

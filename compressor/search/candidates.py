@@ -13,7 +13,7 @@ from ..recovery.importance import Ranking
 from .prediction import Prediction
 from .space import Choice, Space
 
-__all__ = ["build_space", "prunable_groups", "width_candidates"]
+__all__ = ["build_space", "prunable_groups", "steps_tolerance", "width_candidates"]
 
 MOST_CANDIDATES = 16
 """Widths of one group that are measured."""
@@ -75,7 +75,7 @@ def build_space(
     choices = []
     for done, group in enumerate(groups, start=1):
         costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group)}
-        widths = useful_widths(costs, _tolerance(costs))
+        widths = useful_widths(costs, steps_tolerance(costs))
         choices.append(Choice(group.name, group.size, widths, _features(group, prediction, ranking)))
         if progress is not None:
             progress(done, len(groups))
@@ -86,9 +86,12 @@ def build_space(
     return Space(tuple(offered), prediction, target, damage)
 
 
-def _tolerance(costs: Mapping[int, float]) -> float:
-    """A stream that many layers share saves little of what they all cost, yet more than noise: errors of many layers
-    average out. The tolerance shrinks with the share that the group can save at all, to a quarter."""
+def steps_tolerance(costs: Mapping[int, float]) -> float:
+    """Relative difference in cost that makes a step.
+
+    A stream that many layers share saves little of what they all cost, yet more than noise: errors of many layers
+    average out. The tolerance shrinks with the share that the group can save at all, to a quarter.
+    """
     whole = max(costs.values())
     share = (whole - min(costs.values())) / whole if whole > 0 else 1.0
     return CHEAPER * max(0.25, min(1.0, share))
