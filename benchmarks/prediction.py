@@ -1,7 +1,8 @@
 """Predicted against measured latency of random plans: `python benchmarks/prediction.py [--plans 100]`.
 
 Plans of ResNet-56 (akamaster) and MobileNetV2, every group at a width drawn from the candidates: the ratio that the
-table of layers predicts, and the one that onnxruntime measures, interleaved with the original. `cpu:threads=1`, batch 1.
+table of layers predicts, and the one that onnxruntime measures, interleaved with the original. `cpu:threads=1`,
+batch 1.
 """
 
 from __future__ import annotations
