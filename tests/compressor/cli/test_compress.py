@@ -152,6 +152,3 @@ def test_ctrl_c_ends_with_the_best_so_far(report, start, flags, folder):
     stopped = json.loads(out)
     check_result(stopped, run, slim)
     assert 2 <= stopped["search"]["episodes"] < 200
-    # A small space may be searched to its end in the moment before the signal: then there is nothing to say.
-    ended = stopped["search"]["episodes"] >= 4
-    assert ended or any("interrupted" in note for note in stopped["notes"])
