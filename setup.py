@@ -14,6 +14,10 @@ ROOMS = ("compressor", "errors", "graph", "models", "runtime")
 HAS_GPU_BUILD = "platform_machine in 'x86_64 AMD64' and sys_platform in 'linux win32'"
 LACKS_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform not in 'linux win32'"
 
+# What `ortrim serve` needs beside numpy, onnx and onnxruntime. It runs without torch, but an extra can only add:
+# on a board, pip install --no-deps ortrim, and numpy onnx onnxruntime click rich with these.
+SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
+
 
 def packages() -> list[str]:
     """`ortrim.graph`, `ortrim.graph.rules`, ... for every room and the packages inside it."""
@@ -51,6 +55,9 @@ setup(
         "pillow>=10",
         "filelock>=3.13",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"]},
+    extras_require={
+        "serve": SERVE,
+        "dev": [*SERVE, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
+    },
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},
 )

@@ -26,11 +26,13 @@ from .report import (
     ScoreFacts,
     SearchFacts,
     StageFacts,
+    StaircaseFacts,
     TargetFacts,
     TrialFacts,
 )
 from .score import ClassScore, Score
 from .search.evaluation import Evaluator
+from .search.space import Space
 
 __all__ = ["describe", "provenance", "version"]
 
@@ -64,6 +66,7 @@ def _model_facts(path: Path, model: onnx.ModelProto, content: bytes) -> ModelFac
 def describe(
     job: Job,
     evaluator: Evaluator,
+    space: Space,
     winner: Winner,
     *,
     output: Path,
@@ -98,6 +101,10 @@ def describe(
         stages=tuple(stages),
         classes=tuple(ClassFacts(item.name, item.samples, item.baseline, item.value) for item in classes),
         frozen=tuple(FrozenFacts(item.layer, item.reason) for item in evaluator.analysis.frozen),
+        staircases=tuple(
+            StaircaseFacts(choice.group, tuple(choice.milliseconds), tuple(choice.milliseconds.values()), choice.widths)
+            for choice in space.choices
+        ),
         settings={key: _text(value) for key, value in settings.items() if value not in (None, [], "")},
         versions={
             "ortrim": version(),

@@ -216,6 +216,7 @@ def _run(
             Prediction(analysis, shapes, meter.table),
             ranking,
             target * (1 - SEARCH_MARGIN),
+            model=loaded,
         )
         meter.keep_table()
         stages.end("latency table")
@@ -234,6 +235,7 @@ def _run(
         report = describe(
             job,
             evaluator,
+            space,
             won.winner,
             output=output,
             slim=won.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from .clock import clock_for
 from .device import Device, require_local
 from .inputs import Shapes, check_shapes, feeds_for
 from .interleave import Repeat, Runner
+from .layer_model import layer_model
+from .pace import REFERENCE, Pace
 from .results import Latency
 from .session import Model, open_session
 from .statistics import Interval, independent_observations, median_interval
@@ -53,6 +56,11 @@ class Bench:
         runner.warm_up(warm_up_s if self._opened else _FIRST_WARM_UP_S)
         self._opened += 1
         return runner
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How fast the machine is, for whoever measures little things; opened when it is first asked for."""
+        return Pace(self.open(layer_model(REFERENCE), _FIRST_WARM_UP_S))
 
     def conditions(self, repeats: Sequence[Repeat], seconds: float) -> dict[str, Any]:
         """For the record of every result; `seconds` is what the measurement took in all."""

@@ -35,7 +35,7 @@ def clock_for(device: Device) -> Clock:
     wall time on a busy machine does not. With more threads or another processor the calling thread only waits, and
     wall time is all there is. So it is where the system counts CPU time in ticks too coarse to see an inference.
     """
-    alone = device.name == "cpu" and device.threads == 1
+    alone = device.name == "cpu" and device.threads == 1 and not device.parallel
     return _THREAD_CPU if alone and thread_tick_ns() <= _COARSEST_TICK_NS else _WALL
 
 

@@ -14,6 +14,7 @@ from .device import Device
 from .inputs import Shapes
 from .interleave import Effort, Repeat, Runner, collect
 from .results import Ratio
+from .service.remote import RemoteComparator
 from .session import Model, serialized
 
 __all__ = ["Comparator"]
@@ -63,14 +64,21 @@ class Comparator:
             ModelError: the model is missing or refused, or the inputs do not fit it.
             DeviceError: the device cannot be opened or cannot run the model.
         """
-        self.baseline = serialized(baseline)
         self._effort = effort or Effort(seconds, precision, rounds=2, block_ms=8.0)
+        self.known_ms: float | None = None
+        """The baseline's latency as measured last, or as known from elsewhere: drift is told against it."""
+        self._remote: RemoteComparator | None = None
+        if device.is_remote:
+            self._remote = RemoteComparator(
+                baseline, device, inputs=inputs, shapes=shapes, effort=self._effort, keep=keep, seed=seed
+            )
+            return
+        self.baseline = serialized(baseline)
         self._keep = keep
         self._bench = Bench(device, inputs, shapes, seed)
         self._rng = np.random.default_rng(seed)
         self._kept: list[Runner] = [self._bench.open(baseline)]
         self._turn = 0
-        self._known_ms: float | None = None
 
     def __enter__(self) -> Comparator:
         return self
@@ -82,7 +90,8 @@ class Comparator:
 
     def close(self) -> None:
         """Lets go of the baseline's sessions."""
-        self._kept.clear()
+        if self._remote is None:
+            self._kept.clear()
 
     def ratio(self, candidate: Model) -> Ratio:
         """Latency of `candidate` over that of the baseline; errors as of `Comparator`."""
@@ -92,15 +101,17 @@ class Comparator:
         """Latency of each candidate over that of the baseline, all interleaved; errors as of `Comparator`."""
         if not candidates:
             return ()
+        if self._remote is not None:
+            return self._remote.ratios(candidates)
         started = time.perf_counter()
         repeats = self._collect(candidates)
-        drift = _drift(repeats, self._known_ms)
+        drift = _drift(repeats, self.known_ms)
         again = abs(drift) > _DRIFT
         if again:
             repeats = self._collect(candidates)
-            drift = _drift(repeats, self._known_ms)
-        if again or self._known_ms is None:
-            self._known_ms = latency_interval(repeats, 0).median
+            drift = _drift(repeats, self.known_ms)
+        if again or self.known_ms is None:
+            self.known_ms = latency_interval(repeats, 0).median
         conditions = self._bench.conditions(repeats, time.perf_counter() - started) | {"measured_again": again}
         clock, drifted = self._bench.clock.name, abs(drift) > _DRIFT
         baseline = latency_of(repeats, 0, clock, conditions)

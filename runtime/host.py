@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import onnxruntime
 
-__all__ = ["available_providers", "cpu_name", "known_providers", "onnxruntime_release", "platform_name"]
+__all__ = [
+    "available_providers",
+    "cpu_name",
+    "known_providers",
+    "onnxruntime_release",
+    "pinned",
+    "platform_name",
+    "processors",
+]
 
 # On some boards /proc/cpuinfo names only a part number, and the device tree names the board.
 _DEVICE_TREE = Path("/sys/firmware/devicetree/base/model")
@@ -51,6 +62,25 @@ def cpu_name() -> str:
         if answer.stdout.strip():
             return answer.stdout.strip()
     return platform.processor() or platform.machine()
+
+
+def processors() -> frozenset[int] | None:
+    """Numbers of the processors that this thread may run on; None where the system does not say."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+@contextmanager
+def pinned(processor: int | None) -> Iterator[None]:
+    """Binds the calling thread to a processor for a while; with None it stays free."""
+    if processor is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processor})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _describe_cpuinfo(text: str) -> str:

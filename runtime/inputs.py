@@ -1,17 +1,18 @@
-"""Random inputs for any model, so that it can be measured without data."""
+"""Inputs for any model: random ones, so that it can be measured without data, or those of a file."""
 
 from __future__ import annotations
 
+import os
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import ModelError
-from .device import Device
-from .session import Model, Session, TensorInfo, open_session
+from ..errors import InputError, ModelError
+from .session import PLAIN, Model, Session, TensorInfo, open_session
 
-__all__ = ["Shapes", "check_shapes", "example_inputs", "feeds_for"]
+__all__ = ["Shapes", "batch_shapes", "check_shapes", "example_inputs", "feeds_for", "read_inputs"]
 
 _FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 # Small integers are often indices, lengths or flags: 0 and 1 are valid nearly everywhere. Bytes are mostly pixels.
@@ -44,15 +45,43 @@ def example_inputs(model: Model | Session, shapes: Shapes | None = None, seed: i
     Raises:
         ModelError: `shapes` names no input or does not fit one, or an input is of a type that has no random values.
     """
-    # Only the signature is wanted here, so nothing is spent on optimising the graph.
-    session = (
-        model if isinstance(model, Session) else open_session(model, Device("cpu", threads=1, optimization="disable"))
-    )
+    session = model if isinstance(model, Session) else open_session(model, PLAIN)
     shapes = shapes or {}
     check_shapes(session, shapes)
     return {
         info.name: _random(info, _shape(info, shapes.get(info.name), session.name), seed) for info in session.inputs
     }
+
+
+def batch_shapes(model: Model, batch: int, shapes: Shapes | None = None) -> dict[str, Sequence[int]]:
+    """`shapes`, with a shape of that batch size for every other input whose first axis is dynamic.
+
+    Raises:
+        ModelError: no input has a dynamic first axis, or the model cannot be opened.
+    """
+    session = open_session(model, PLAIN)
+    found = {
+        info.name: (batch, *_shape(info, None, session.name)[1:])
+        for info in session.inputs
+        if info.shape and not isinstance(info.shape[0], int)
+    }
+    if not found:
+        raise ModelError(f"model {session.name} has no input with a dynamic first axis: its batch size is fixed")
+    return {**found, **(shapes or {})}
+
+
+def read_inputs(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz`, by name of the input.
+
+    Raises:
+        InputError: a file that is missing or no `.npz`, or arrays of objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "not a .npz of plain arrays"
+        raise InputError(f"inputs {os.fspath(path)}: {reason}") from error
 
 
 def check_shapes(session: Session, shapes: Shapes) -> None:

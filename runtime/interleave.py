@@ -82,7 +82,7 @@ class Runner:
         """Calls until `seconds` have passed, three times at least (long models: twice); notes how long one takes."""
         end = time.perf_counter() + seconds
         taken: list[float] = []
-        with self.session.errors():
+        with self.session.running():
             while time.perf_counter() < end or len(taken) < 2 or (len(taken) < 3 and taken[-1] < 1000):
                 start = self._clock.now_ns()
                 self._call()
@@ -100,7 +100,7 @@ class Runner:
         calls, samples = self._pace(block_ms)
         clock_ms, wall_ms = [], []
         now, wall, call = self._clock.now_ns, time.perf_counter_ns, self._call
-        with self.session.errors():
+        with self.session.running():
             for _ in range(self._settle()):
                 call()
             for _ in range(samples):

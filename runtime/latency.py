@@ -11,10 +11,11 @@ import numpy as np
 from .bench import Bench, latency_interval, latency_of
 from .comparator import Comparator
 from .device import Device
-from .explain import nodes_by_provider
 from .inputs import Shapes
 from .interleave import Effort, collect
+from .node_profile import nodes_by_provider
 from .results import Latency, Ratio
+from .service import remote
 from .session import Model, serialized
 
 __all__ = ["compare", "compare_many", "measure"]
@@ -48,6 +49,10 @@ def measure(
         ModelError: the model is missing or refused, or the inputs do not fit it.
         DeviceError: the device cannot be opened or cannot run the model.
     """
+    if device.is_remote:
+        return remote.measure(
+            model, device, inputs=inputs, shapes=shapes, seconds=seconds, precision=precision, seed=seed
+        )
     started = time.perf_counter()
     model = serialized(model)
     bench = Bench(device, inputs, shapes, seed)
@@ -95,6 +100,11 @@ def compare_many(
 
     `seconds` is for each candidate; every observation opens fresh sessions of all models.
     """
+    if device.is_remote:
+        models = [baseline, *candidates]
+        return remote.compare_many(
+            models, device, inputs=inputs, shapes=shapes, seconds=seconds, precision=precision, seed=seed
+        )
     effort = Effort(seconds, precision, _ROUNDS, _BLOCK_MS)
     with Comparator(baseline, device, inputs=inputs, shapes=shapes, seed=seed, effort=effort, keep=0) as comparator:
         ratios = comparator.ratios(candidates)

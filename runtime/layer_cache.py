@@ -14,12 +14,14 @@ from .layers import LayerShape
 
 __all__ = ["LayerCache"]
 
-_VERSION = 1
+_VERSION = 3
 """Of the table's columns and of how a layer is measured: figures of another version are dropped."""
 _CREATE = """CREATE TABLE IF NOT EXISTS layers (
     device TEXT NOT NULL, onnxruntime TEXT NOT NULL, cpu TEXT NOT NULL, shape TEXT NOT NULL,
     milliseconds REAL NOT NULL, measured_at TEXT NOT NULL,
     PRIMARY KEY (device, onnxruntime, cpu, shape)) WITHOUT ROWID"""
+_REFERENCE = "reference"
+"""Stands in the column of shapes for the one layer that shows the machine's pace (see `pace`)."""
 _APPLICATION = 0x6F727432
 """Marks the file as ours, so that another program's database is refused and not taken for an old cache."""
 _WAIT_S = 30.0  # for another process that is writing
@@ -44,10 +46,25 @@ class LayerCache:
 
     def get(self, shape: LayerShape) -> float | None:
         """The milliseconds of a layer, None where it has not been measured."""
+        return self._get(_key_of(shape))
+
+    def put(self, shape: LayerShape, milliseconds: float) -> None:
+        """Keeps what was measured, over what was kept before."""
+        self._put(_key_of(shape), milliseconds)
+
+    def reference(self) -> float | None:
+        """The milliseconds of the reference at the pace of the figures that are kept, None where there are none."""
+        return self._get(_REFERENCE)
+
+    def put_reference(self, milliseconds: float) -> None:
+        """Keeps the pace of the first figures."""
+        self._put(_REFERENCE, milliseconds)
+
+    def _get(self, key: str) -> float | None:
         try:
             with closing(self._connect()) as database:
                 query = "SELECT milliseconds FROM layers WHERE device=? AND onnxruntime=? AND cpu=? AND shape=?"
-                row = database.execute(query, (*self._key, _key_of(shape))).fetchone()
+                row = database.execute(query, (*self._key, key)).fetchone()
         except sqlite3.OperationalError as error:
             raise OutputError(f"cache {self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -55,10 +72,9 @@ class LayerCache:
             return None
         return None if row is None else float(row[0])
 
-    def put(self, shape: LayerShape, milliseconds: float) -> None:
-        """Keeps what was measured, over what was kept before."""
+    def _put(self, key: str, milliseconds: float) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        row = (*self._key, _key_of(shape), milliseconds, now)
+        row = (*self._key, key, milliseconds, now)
         try:
             self._insert(row)
         except sqlite3.OperationalError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from math import prod
@@ -11,15 +10,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .device import Device
 from .inputs import Shapes, feeds_for
 from .layers import ACTIVATIONS, CONVOLUTIONS, PRODUCTS, LayerShape
-from .session import Model, open_session
+from .session import PLAIN, Model, open_session, read_model
 
 __all__ = ["layer_shapes"]
 
-# Sizes are all that is wanted of a run, so nothing is spent on optimising the graph, and no node is fused away.
-_PLAIN = Device("cpu", threads=1, optimization="disable")
 # onnxruntime folds or fuses these into the layer, so the activation behind them is still the layer's.
 _TRANSPARENT = frozenset({"Add", "BatchNormalization"})
 
@@ -37,7 +33,7 @@ def layer_shapes(model: Model, shapes: Shapes | None = None) -> dict[str, LayerS
     Raises:
         ModelError: a model that cannot be read or run.
     """
-    proto = _read(model)
+    proto = read_model(model)
     weights = _constant_dims(proto)
     layers = [node for node in proto.graph.node if _is_layer(node, weights)]
     if not layers:
@@ -51,13 +47,6 @@ def layer_shapes(model: Model, shapes: Shapes | None = None) -> dict[str, LayerS
             activation = activations.get(node.output[0], "")
             found[node.name or node.output[0]] = _shape_of(node, weights[node.input[1]], data, result, activation)
     return found
-
-
-def _read(model: Model) -> onnx.ModelProto:
-    if isinstance(model, onnx.ModelProto):
-        return model
-    open_session(model, _PLAIN)  # says in one line what is wrong with a file
-    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
 
 
 def _constant_dims(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -103,7 +92,7 @@ def _run_for(model: onnx.ModelProto, names: set[str], shapes: Shapes | None) -> 
     inputs = {value.name for value in model.graph.input}
     wanted = sorted(names)
     probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted if name not in inputs)
-    session = open_session(probe, _PLAIN)
+    session = open_session(probe, PLAIN)
     feeds = feeds_for(session, None, shapes, seed=0)
     results = dict(zip(session.outputs, session.run(feeds), strict=True))
     return {name: results[name] if name in results else feeds[name] for name in wanted}

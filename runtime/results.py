@@ -33,6 +33,11 @@ class Latency:
         """All fields as plain values that JSON can hold."""
         return {**_plain(self), "samples_ms": list(self.samples_ms), "conditions": dict(self.conditions)}
 
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Latency:
+        """The latency that `to_dict` wrote down."""
+        return Latency(**{**fields, "samples_ms": tuple(fields["samples_ms"])})
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -53,6 +58,12 @@ class Ratio:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values that JSON can hold."""
         return {**_plain(self), "baseline": self.baseline.to_dict(), "candidate": self.candidate.to_dict()}
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Ratio:
+        """The ratio that `to_dict` wrote down."""
+        both = {name: Latency.from_dict(fields[name]) for name in ("baseline", "candidate")}
+        return Ratio(**{**fields, **both})
 
 
 def _plain(result: Latency | Ratio) -> dict[str, Any]:

@@ -20,13 +20,16 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state  # pyright:
 
 from ..errors import DeviceError, ModelError, OrtrimError
 from . import host
+from .binding import bound_call, memory_of
 from .device import Device, require_local
 
-__all__ = ["Model", "Session", "TensorInfo", "model_name", "open_session", "serialized"]
+__all__ = ["PLAIN", "Model", "Session", "TensorInfo", "model_name", "open_session", "read_model", "serialized"]
 
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 """What can be measured: a path, the bytes of a file, or a model in memory (under 2 GB, without external data)."""
 
+# For looking at a model: nothing is spent on optimising the graph, and no node is fused away.
+PLAIN = Device("cpu", threads=1, optimization="disable")
 # onnxruntime derives its errors from Exception one by one, so they can only be caught by listing them.
 _ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in vars(ort_state).values() if isinstance(error, type) and issubclass(error, Exception)
@@ -40,6 +43,7 @@ _LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+_WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 _FATAL = 4  # onnxruntime's severity; lesser messages reach the caller as exceptions, once and in one line
 _LONGEST_REASON = 300
 _SOURCE_LINE = re.compile(r"^\S*/\S+\.(?:cc|cpp|h|hpp|cu):\d+ .*?\) ")  # where in onnxruntime, and in which function
@@ -76,22 +80,31 @@ class Session:
             ModelError: inputs that do not fit the model.
             DeviceError: the device could not run it.
         """
-        with self.errors():
+        with self.running():
             return list(self._handle.run(None, dict(feeds)))
 
     def bind(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], object]:
-        """`run` as a bare call for timing loops; onnxruntime's exceptions pass through (see `errors`)."""
-        return partial(self._handle.run, None, dict(feeds))
+        """`run` as a bare call for timing loops, which belong into `running`.
+
+        Where a provider has memory of its own, inputs and outputs are bound there once: what a call takes does not
+        hold the way from and to the host.
+        """
+        if self.device.name == "cpu":
+            return partial(self._handle.run, None, dict(feeds))
+        self.run(feeds)  # says what is wrong with inputs better than a bound run does
+        with self.running():
+            return bound_call(self._handle, feeds, memory_of(self.device.name), self.device.index or 0)
 
     def end_profiling(self) -> Path:
         """Closes the profile of a session that was opened with `profile_prefix` and gives the file."""
         return Path(self._handle.end_profiling())
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turns what onnxruntime raises while running into ortrim's errors."""
+    def running(self) -> Iterator[None]:
+        """Where calls are made: on the device's processors, and what onnxruntime raises becomes an ortrim error."""
         try:
-            yield
+            with host.pinned(next(iter(self.device.affinity), None)):
+                yield
         except OrtrimError:
             raise
         except (*_ORT_ERRORS, *_PYTHON_ERRORS) as error:
@@ -108,13 +121,16 @@ def model_name(model: Model) -> str:
     return "in memory" if isinstance(model, bytes) else os.fspath(model)
 
 
-def open_session(model: Model, device: Device, *, profile_prefix: Path | None = None) -> Session:
-    """A new session of `model` on `device`; inter-op threads are 1.
+def open_session(
+    model: Model, device: Device, *, profile_prefix: Path | None = None, optimized_path: Path | None = None
+) -> Session:
+    """A new session of `model` on `device`.
 
     Args:
         model: path, bytes or model.
         device: where to run.
         profile_prefix: start of the name of a profile file; profiling slows the session down.
+        optimized_path: where to write the graph that onnxruntime runs; its weights go beside it.
 
     Raises:
         ModelError: a file that is missing, or a model that onnxruntime refuses.
@@ -124,13 +140,17 @@ def open_session(model: Model, device: Device, *, profile_prefix: Path | None = 
     source, name = _source(model), model_name(model)
     if device.provider not in host.available_providers():
         raise DeviceError(f"device {device}: the installed onnxruntime {ort.__version__} has no {device.provider}")
+    _check_affinity(device)
     if device.name != "cpu":
         # A provider that fails to load says so through the default logger, in many lines.
         ort.set_default_logger_severity(_FATAL)
         _preload_gpu_libraries()
     try:
         handle = ort.InferenceSession(
-            source, _session_options(device, profile_prefix), providers=_providers(device), enable_fallback=0
+            source,
+            _session_options(device, profile_prefix, optimized_path),
+            providers=_providers(device),
+            enable_fallback=0,
         )
     except (*_ORT_ERRORS, *_PYTHON_ERRORS) as error:
         raise _open_error(error, name, device) from error
@@ -173,18 +193,54 @@ def _source(model: Model) -> str | bytes:
     return str(path)
 
 
-def _session_options(device: Device, profile_prefix: Path | None) -> ort.SessionOptions:
+def read_model(model: Model) -> onnx.ModelProto:
+    """The model as a graph, with its weights.
+
+    Raises:
+        ModelError: a model that onnxruntime refuses.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return model
+    open_session(model, PLAIN)  # says in one line what is wrong with a file
+    return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
+
+
+def _session_options(
+    device: Device, profile_prefix: Path | None = None, optimized_path: Path | None = None
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = device.threads or 0
-    options.inter_op_num_threads = 1
+    options.inter_op_num_threads = (device.threads or 0) if device.parallel else 1
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if device.parallel else ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = device.arena
     options.graph_optimization_level = _LEVELS[device.optimization]
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if device.spinning else "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if device.flush_denormals else "0")
+    if len(device.affinity) > 1:  # of the threads that onnxruntime starts, which counts processors from 1
+        others = ";".join(str(processor + 1) for processor in device.affinity[1:])
+        options.add_session_config_entry("session.intra_op_thread_affinities", others)
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+        options.add_session_config_entry(_WEIGHTS_FILE, optimized_path.name + ".weights")
     return options
+
+
+def _check_affinity(device: Device) -> None:
+    """Raises DeviceError where threads cannot be bound to the processors that the device names."""
+    if not device.affinity:
+        return
+    there = host.processors()
+    if there is None:
+        raise DeviceError(f"device {device}: this system does not let a thread be bound to a processor")
+    if missing := sorted(set(device.affinity) - there):
+        raise DeviceError(
+            f"device {device}: there is no processor {missing[0]} for this process; there are "
+            f"{', '.join(map(str, sorted(there)))}"
+        )
 
 
 def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:

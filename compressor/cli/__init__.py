@@ -4,7 +4,8 @@
 ones that take a varying number of values, `show` writes results.
 
 `inspect` has more to show than the others: `group_facts` and `layer_facts` say what there is, `tree` (with `names`) and
-`picture` (with `picture_layout`, `lanes` and `canvas`) lay it out. `staircases` is the picture of `profile`.
+`picture` (with `picture_layout`, `lanes` and `canvas`) lay it out. `staircases` is the picture of `profile`,
+`explained` the table of `bench --explain`, and `blocks` draws histograms and curves in a line of text.
 
 What imports numpy, onnx, onnxruntime or torch is imported inside the commands: `ortrim --help` should be quick.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import click
 
-from . import bench, compress, evaluate, inspect, profile, prune, report, trace
+from . import bench, compress, evaluate, inspect, profile, prune, report, serve, trace
 from .guard import GuardedGroup
 
 __all__ = ["main"]
@@ -38,5 +39,6 @@ for command in (
     evaluate.command,
     trace.command,
     report.command,
+    serve.command,
 ):
     main.add_command(command)

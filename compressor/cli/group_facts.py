@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -11,12 +10,8 @@ from math import prod
 import onnx
 
 from ...graph import ChannelAnalysis, ChannelGroup, node_macs
-from ...runtime import Device, node_times
 
-__all__ = ["GroupShare", "LayerTime", "group_shares", "layer_times"]
-
-# The NCHWc transformer names a Conv after its output, and each name that it makes up may get a number.
-_MADE_UP = re.compile(r"(_nchwc)?(_token_\d+)?$")
+__all__ = ["GroupShare", "group_shares"]
 
 
 @dataclass(frozen=True)
@@ -39,17 +34,6 @@ class GroupShare:
     """Of the whole model's."""
     latency_share: float | None
     """Of the time of all layers; None when it was not measured."""
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """Time of one layer of the graph; what onnxruntime fused with it counts as part of it."""
-
-    layer: str
-    op: str
-    provider: str
-    milliseconds: float
-    share: float
 
 
 def group_shares(
@@ -97,39 +81,3 @@ def _touched(group: ChannelGroup, dims: Mapping[str, tuple[int, ...]]) -> tuple[
     for tensor, share in tensors.items():
         layers[node_of[tensor]] = max(layers[node_of[tensor]], share)
     return tensors, layers
-
-
-def layer_times(model: onnx.ModelProto, device: Device) -> tuple[LayerTime, ...]:
-    """Where the time goes, slowest layer first.
-
-    Raises:
-        DeviceError, ModelError: the model cannot be run on the device.
-    """
-    own = {node.name for node in model.graph.node}
-    layer_of = _layer_of_tensors(model)
-    spent: dict[str, float] = defaultdict(float)
-    first: dict[str, tuple[str, str]] = {}
-    for node in node_times(model, device):
-        layer = node.name if node.name in own else layer_of.get(_MADE_UP.sub("", node.name), node.name)
-        spent[layer] += node.milliseconds
-        first.setdefault(layer, (node.op, node.provider))
-    total = sum(spent.values()) or 1.0
-    ordered = sorted(spent.items(), key=lambda item: -item[1])
-    return tuple(LayerTime(layer, *first[layer], ms, ms / total) for layer, ms in ordered)
-
-
-def _layer_of_tensors(model: onnx.ModelProto) -> dict[str, str]:
-    """Tensor -> the layer that it comes from, through what onnxruntime may fuse with the layer.
-
-    A Conv with the BatchNormalization and Relu behind it becomes one node, named after the last tensor.
-    """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    work = node_macs(model)
-    readers = Counter(name for node in model.graph.node for name in node.input)
-    layers: dict[str, str] = {}
-    for node in model.graph.node:
-        inputs = [name for name in node.input if name and name not in weights]
-        follows = node.name not in work and len(inputs) == 1 and readers[inputs[0]] == 1
-        layer = layers.get(inputs[0], node.name) if follows else node.name
-        layers |= dict.fromkeys(node.output, layer)
-    return layers

@@ -15,7 +15,8 @@ from .options import FILE, device_option, force_option, json_option, model_argum
 from .show import say, show_json, show_table, show_tree, table, width
 
 if TYPE_CHECKING:
-    from .group_facts import GroupShare, LayerTime
+    from ...runtime import Explanation
+    from .group_facts import GroupShare
     from .layer_facts import Layer, Member
 
 __all__ = ["command"]
@@ -51,9 +52,9 @@ def command(
     if svg is not None:
         check_output(svg, force, inputs=[model])
     from ...graph import analyze, load, macs, parameters, slim
-    from ...runtime import Device
+    from ...runtime import Device, explain
     from ..report.html import short
-    from .group_facts import group_shares, layer_times
+    from .group_facts import group_shares
     from .layer_facts import group_members, layers
     from .picture import picture
 
@@ -61,8 +62,8 @@ def command(
     place = None if device is None else Device.parse(device)
     loaded = load(model)
     analysis = analyze(loaded)
-    times = () if place is None else layer_times(loaded, place)
-    groups = group_shares(loaded, analysis, {time.layer: time.share for time in times} if times else None)
+    times = None if place is None else explain(loaded, place)
+    groups = group_shares(loaded, analysis, times and {layer.layer: layer.share for layer in times.layers})
     members, rows = group_members(loaded, analysis.groups), layers(loaded, analysis)
     half = slim(loaded, {group.name: range(group.size // 2) for group in analysis.groups}, analysis=analysis)
     totals = {"parameters": parameters(loaded), "macs": macs(loaded)}
@@ -79,7 +80,7 @@ def command(
                     {**asdict(group), "layers": [asdict(member) for member in members[group.name]]} for group in groups
                 ],
                 "frozen": [_without_none(asdict(item)) for item in analysis.frozen],
-                **({} if device is None else {"device": device, "layers": [asdict(time) for time in times]}),
+                **({} if times is None else times.to_dict()),
                 **({} if svg is None else {"svg": str(svg)}),
             }
         )
@@ -89,8 +90,8 @@ def command(
     elif groups:
         _show_groups(groups, timed=device is not None)
     _show_frozen(rows)
-    if times:
-        _show_times(times, device or "")
+    if times is not None:
+        _show_times(times)
     say(f"{model}: {size}")
     if groups:
         left = ", ".join(
@@ -180,16 +181,21 @@ def _show_frozen(rows: Sequence[Layer]) -> None:
     show_table(shown)
 
 
-def _show_times(times: Sequence[LayerTime], device: str) -> None:
+def _show_times(times: Explanation) -> None:
     rows = table("layer", "operator", ">ms", ">share", "ran on")
-    large = [time for time in times if time.share >= _SMALL]
-    for time in large:
-        rows.add_row(time.layer, time.op, f"{time.milliseconds:.3f}", _percent(time.share), time.provider)
-    if small := [time for time in times if time.share < _SMALL]:
-        milliseconds, share = sum(time.milliseconds for time in small), sum(time.share for time in small)
-        rows.add_row(f"{len(small)} others", "", f"{milliseconds:.3f}", _percent(share), "")
+    ordered = sorted(times.layers, key=lambda layer: -layer.milliseconds)
+    for layer in ordered:
+        if layer.share >= _SMALL:
+            rows.add_row(layer.layer, layer.op, f"{layer.milliseconds:.3f}", _percent(layer.share), layer.provider)
+    small = [layer for layer in ordered if layer.share < _SMALL]
+    for what, parts in (("others", small), ("changes of layout", times.reorders)):
+        if parts:
+            milliseconds, share = sum(part.milliseconds for part in parts), sum(part.share for part in parts)
+            rows.add_row(f"{len(parts)} {what}", "", f"{milliseconds:.3f}", _percent(share), "")
     show_table(rows)
-    say(f"time on {device}, one kernel after the other: profiling adds to each, so the shares count, not the sum.")
+    say(
+        f"time on {times.device}, one kernel after the other: profiling adds to each, so the shares count, not the sum."
+    )
 
 
 def _without_none(facts: dict[str, object]) -> dict[str, object]:

@@ -78,7 +78,7 @@ def device_option(default: str | None, purpose: str) -> Decorator:
         default=default,
         show_default=True,
         metavar="DEVICE",
-        help=f"{purpose}, e.g. cpu:threads=1 or cuda:0.",
+        help=f"{purpose}, e.g. cpu:threads=1, cuda:0 or http://HOST:PORT.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 _MOST_STEPS = 8
 """Steps that a row of the table names; there may be more."""
 
@@ -93,6 +91,8 @@ def _facts(model: Path, found: ModelProfile) -> dict[str, object]:
 
 
 def _show(found: ModelProfile) -> None:
+    from .blocks import spark
+
     rows = table("group", ">units", ">ms", ">share", "steps", "narrow to wide")
     for group in found.groups:
         share = group.full_ms / found.layers_ms if found.layers_ms else 0.0
@@ -102,7 +102,7 @@ def _show(found: ModelProfile) -> None:
             f"{group.full_ms:.3f}",
             f"{100 * share:.1f} %",
             _steps(group),
-            _curve(group.milliseconds),
+            spark(list(group.milliseconds.values())),
         )
     show_table(rows)
     say("ms, share: all layers that make, pass on or read the group's channels, with every unit; one layer counts in")
@@ -113,10 +113,3 @@ def _steps(group: GroupProfile) -> str:
     shown = [str(width) for width in group.steps[-_MOST_STEPS:]]
     more = len(group.steps) - len(shown)
     return " ".join([*([f"({more} more)"] if more else []), *shown])
-
-
-def _curve(costs: Mapping[int, float]) -> str:
-    """One block for each width that was measured, as high as its cost."""
-    most = max(costs.values())
-    heights = (round((len(_BLOCKS) - 1) * cost / most) if most > 0 else 0 for cost in costs.values())
-    return "".join(_BLOCKS[height] for height in heights)

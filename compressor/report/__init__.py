@@ -14,6 +14,7 @@ from .content import (
     ScoreFacts,
     SearchFacts,
     StageFacts,
+    StaircaseFacts,
     TargetFacts,
     TrialFacts,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "ScoreFacts",
     "SearchFacts",
     "StageFacts",
+    "StaircaseFacts",
     "TargetFacts",
     "TrialFacts",
     "read_report",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .content import ReportData, TrialFacts
-from .svg import Axis, Chart
+from .content import ReportData, StaircaseFacts, TrialFacts
+from .histogram import bin_counts, quantile
+from .svg import SMALL, Axis, Chart
 
-__all__ = ["front", "latency_chart", "measured", "percent", "progress_chart", "trials_chart"]
+__all__ = ["front", "latency_chart", "measured", "percent", "progress_chart", "staircase_chart", "trials_chart"]
 
 _BINS = 48
 
@@ -88,7 +89,7 @@ def latency_chart(data: ReportData) -> str:
     """
     before, after = data.latency.baseline_samples_ms, data.latency.slim_samples_ms
     low = min([*before, *after])
-    high = max(_quantile(before, 0.99), _quantile(after, 0.99))
+    high = max(quantile(before, 0.99), quantile(after, 0.99))
     chart = Chart(
         "latency",
         "Latency of single calls",
@@ -103,6 +104,27 @@ def latency_chart(data: ReportData) -> str:
     chart.vertical(data.latency.slim_ms, "after", f"{data.latency.slim_ms:.3g} ms", row=1)
     chart.legend("original", "before")
     chart.legend("slim", "after")
+    return chart.markup()
+
+
+def staircase_chart(stairs: StaircaseFacts, kept: int, key: str) -> str:
+    """Milliseconds of one group against the units that it keeps, small: steps marked, and what was kept."""
+    costs = dict(zip(stairs.widths, stairs.milliseconds, strict=True))
+    steps = ", ".join(map(str, stairs.steps))
+    chart = Chart(
+        key,
+        f"Latency of {stairs.group} by units kept",
+        f"Steps at {steps}; {kept} of {stairs.widths[-1]} units are kept.",
+        Axis("", 0, max(stairs.widths[-1], 1), number_text),
+        Axis("", 0, 1.08 * max(stairs.milliseconds) or 1.0, number_text),
+        frame=SMALL,
+    )
+    chart.vertical(kept, "target")
+    chart.line(list(costs.items()), "front")
+    for width, cost in costs.items():
+        step = width in stairs.steps
+        tooltip = f"{width} units: {cost:.4g} ms"
+        chart.point(width, cost, "meets" if step else "misses", 3.2 if step else 2, tooltip)
     return chart.markup()
 
 
@@ -148,11 +170,7 @@ def _staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float
 def _outline(samples: Sequence[float], low: float, high: float) -> list[tuple[float, float]]:
     """The outline of a histogram over [low, high] whose tallest bin is 1."""
     width = (high - low) / _BINS
-    counts = [0] * _BINS
-    for sample in samples:
-        place = int((sample - low) / width)
-        if 0 <= place < _BINS:
-            counts[place] += 1
+    counts = bin_counts(samples, low, high, _BINS)
     filled = [i for i, count in enumerate(counts) if count]
     if not filled:
         return []
@@ -161,8 +179,3 @@ def _outline(samples: Sequence[float], low: float, high: float) -> list[tuple[fl
     for i in range(first, last + 1):
         corners += [(low + i * width, counts[i] / tallest), (low + (i + 1) * width, counts[i] / tallest)]
     return [*corners, (low + (last + 1) * width, 0.0)]
-
-
-def _quantile(samples: Sequence[float], share: float) -> float:
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

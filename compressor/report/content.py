@@ -19,6 +19,7 @@ __all__ = [
     "ScoreFacts",
     "SearchFacts",
     "StageFacts",
+    "StaircaseFacts",
     "TargetFacts",
     "TrialFacts",
 ]
@@ -139,6 +140,23 @@ class GroupFacts:
 
 
 @dataclass(frozen=True)
+class StaircaseFacts:
+    """What a group costs on the device at each width that was measured, everything else whole."""
+
+    group: str
+    widths: tuple[int, ...]
+    """Units kept, ascending."""
+    milliseconds: tuple[float, ...]
+    """At each of the widths, of all layers that make, pass on or read the group's channels."""
+    steps: tuple[int, ...]
+    """The widths that the search chose from: each is cheaper than every wider one."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.milliseconds) or not self.widths:
+            raise ValueError(f"{self.group}: {len(self.widths)} widths with {len(self.milliseconds)} latencies")
+
+
+@dataclass(frozen=True)
 class TrialFacts:
     """One candidate."""
 
@@ -195,6 +213,8 @@ class ReportData:
     stages: tuple[StageFacts, ...] = ()
     classes: tuple[ClassFacts, ...] = ()
     frozen: tuple[FrozenFacts, ...] = ()
+    staircases: tuple[StaircaseFacts, ...] = ()
+    """Of the groups that the search could change, in graph order."""
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .charts import latency_chart, measured, percent, progress_chart, trials_chart
+from .charts import latency_chart, measured, percent, progress_chart, staircase_chart, trials_chart
 from .content import GroupFacts, ReportData
 from .svg import bar
 
@@ -50,6 +50,7 @@ def to_html(data: ReportData) -> str:
         progress_chart=Markup(progress_chart(data)) if len(trials) > 1 else "",
         latency_chart=Markup(latency_chart(data)) if _has_samples(data) else "",
         columns=_columns(data.groups),
+        staircases=_staircases(data),
         failed=len(data.trials) - len(trials),
     )
 
@@ -83,6 +84,15 @@ def _columns(groups: Sequence[GroupFacts]) -> list[Sequence[GroupFacts]]:
         return [groups] if groups else []
     half = -(-len(groups) // 2)
     return [groups[:half], groups[half:]]
+
+
+def _staircases(data: ReportData) -> list[tuple[str, Markup]]:
+    """Name and picture of each group whose widths were measured."""
+    kept = {group.name: group.kept for group in data.groups}
+    return [
+        (stairs.group, Markup(staircase_chart(stairs, kept.get(stairs.group, stairs.widths[-1]), f"stairs-{number}")))
+        for number, stairs in enumerate(data.staircases)
+    ]
 
 
 def _has_samples(data: ReportData) -> bool:

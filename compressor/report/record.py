@@ -21,6 +21,7 @@ from .content import (
     ScoreFacts,
     SearchFacts,
     StageFacts,
+    StaircaseFacts,
     TargetFacts,
     TrialFacts,
 )
@@ -41,7 +42,7 @@ _SINGLE = {
     "score": ScoreFacts,
     "search": SearchFacts,
 }
-_LISTS = {"stages": StageFacts, "classes": ClassFacts, "frozen": FrozenFacts}
+_LISTS = {"stages": StageFacts, "classes": ClassFacts, "frozen": FrozenFacts, "staircases": StaircaseFacts}
 
 
 def to_json(data: ReportData) -> bytes:

@@ -11,10 +11,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-__all__ = ["Axis", "Chart", "bar", "ticks"]
+__all__ = ["SMALL", "Axis", "Chart", "Frame", "bar", "ticks"]
 
-WIDTH, HEIGHT = 520, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 34, 46
+
+@dataclass(frozen=True)
+class Frame:
+    """Size of a chart, and the room around its plot."""
+
+    width: int = 520
+    height: int = 320
+    left: int = 66
+    right: int = 14
+    top: int = 34
+    bottom: int = 46
+    ticks: int = 5
+    """About so many marks along each axis."""
+
+
+WHOLE = Frame()
+SMALL = Frame(width=260, height=150, left=54, right=12, top=10, bottom=28, ticks=3)
+"""For many charts side by side: no room for a legend nor for labels of the axes."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +54,28 @@ class Axis:
 class Chart:
     """One chart. Positions are given in the units of the axes; what lies outside is not drawn."""
 
-    def __init__(self, key: str, title: str, description: str, x: Axis, y: Axis, y_ticks: bool = True) -> None:
+    def __init__(
+        self, key: str, title: str, description: str, x: Axis, y: Axis, y_ticks: bool = True, frame: Frame = WHOLE
+    ) -> None:
         """
         Args:
             key: unique on the page.
             title, description: for readers who do not see the picture.
             y_ticks: False for heights whose unit says nothing.
         """
-        self.x, self.y = x, y
+        self.x, self.y, self.frame = x, y, frame
         self._root = ElementTree.Element(
             "svg",
             {
                 "class": "chart",
-                "viewBox": f"0 0 {WIDTH} {HEIGHT}",
+                "viewBox": f"0 0 {frame.width} {frame.height}",
                 "role": "img",
                 "aria-labelledby": f"{key}-title {key}-desc",
             },
         )
         ElementTree.SubElement(self._root, "title", id=f"{key}-title").text = title
         ElementTree.SubElement(self._root, "desc", id=f"{key}-desc").text = description
-        self._legend_end = float(_LEFT)
+        self._legend_end = float(frame.left)
         self._axes(y_ticks)
 
     def point(self, x: float, y: float, style: str, radius: float = 3, tooltip: str = "") -> None:
@@ -85,12 +103,12 @@ class Chart:
         if not self._inside(x, self.y.low):
             return
         px = self._px(x)
-        self._add("line", style, x1=px, x2=px, y1=_TOP, y2=HEIGHT - _BOTTOM)
+        self._add("line", style, x1=px, x2=px, y1=self.frame.top, y2=self.frame.height - self.frame.bottom)
         if label:
-            left = px > (WIDTH + _LEFT) / 2
+            left = px > (self.frame.width + self.frame.left) / 2
             anchor = "end" if left else "start"
             text_style = f"label {style}"
-            self._text(label, px + (-6 if left else 6), _TOP + 12 + 16 * row, text_style, anchor)
+            self._text(label, px + (-6 if left else 6), self.frame.top + 12 + 16 * row, text_style, anchor)
 
     def legend(self, label: str, style: str) -> None:
         """One more entry above the plot, from left to right."""
@@ -103,31 +121,34 @@ class Chart:
         return ElementTree.tostring(self._root, encoding="unicode")
 
     def _axes(self, y_ticks: bool) -> None:
-        bottom = HEIGHT - _BOTTOM
-        for value in ticks(self.y.low, self.y.high) if y_ticks else ():
+        frame = self.frame
+        left, right, bottom = frame.left, frame.width - frame.right, frame.height - frame.bottom
+        for value in ticks(self.y.low, self.y.high, frame.ticks) if y_ticks else ():
             py = self._py(value)
-            self._add("line", "grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=py, y2=py)
-            self._text(self.y.format(value), _LEFT - 8, py + 4, "tick", "end")
-        for value in ticks(self.x.low, self.x.high):
+            self._add("line", "grid", x1=left, x2=right, y1=py, y2=py)
+            self._text(self.y.format(value), left - 8, py + 4, "tick", "end")
+        for value in ticks(self.x.low, self.x.high, frame.ticks):
             px = self._px(value)
             self._add("line", "axis", x1=px, x2=px, y1=bottom, y2=bottom + 4)
             self._text(self.x.format(value), px, bottom + 18, "tick", "middle")
-        self._add("line", "axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=bottom, y2=bottom)
-        self._text(self.x.label, (_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 8, "axis-label", "middle")
-        middle = (_TOP + bottom) / 2
-        turned = self._text(self.y.label, 12, middle, "axis-label", "middle")
-        turned.set("transform", f"rotate(-90 12 {middle:.1f})")
+        self._add("line", "axis", x1=left, x2=right, y1=bottom, y2=bottom)
+        if self.x.label:
+            self._text(self.x.label, (left + right) / 2, frame.height - 8, "axis-label", "middle")
+        if self.y.label:
+            middle = (frame.top + bottom) / 2
+            turned = self._text(self.y.label, 12, middle, "axis-label", "middle")
+            turned.set("transform", f"rotate(-90 12 {middle:.1f})")
 
     def _inside(self, x: float, y: float) -> bool:
         return self.x.low <= x <= self.x.high and self.y.low <= y <= self.y.high
 
     def _px(self, x: float) -> float:
         share = (x - self.x.low) / (self.x.high - self.x.low)
-        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+        return self.frame.left + share * (self.frame.width - self.frame.left - self.frame.right)
 
     def _py(self, y: float) -> float:
         share = (y - self.y.low) / (self.y.high - self.y.low)
-        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
+        return self.frame.height - self.frame.bottom - share * (self.frame.height - self.frame.top - self.frame.bottom)
 
     def _add(self, tag: str, style: str, **attributes: float | str) -> ElementTree.Element:
         written = {key: value if isinstance(value, str) else f"{value:.1f}" for key, value in attributes.items()}

@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import prod
 
+import numpy as np
+import onnx
+
 from ...errors import InputError, NothingToPruneError
-from ...graph import ChannelAnalysis, ChannelGroup
+from ...graph import ChannelAnalysis, ChannelGroup, Role
 from ...runtime import useful_widths
+from ..recovery.consumers import weights_of
 from ..recovery.importance import Ranking
 from .prediction import Prediction
 from .space import Choice, Space
@@ -62,21 +66,25 @@ def build_space(
     ranking: Ranking,
     target: float,
     progress: Callable[[int, int], None] | None = None,
+    model: onnx.ModelProto | None = None,
 ) -> Space:
     """Offer each group the widths on the device's steps.
 
     Args:
         target: largest ratio to the original's latency.
         progress: called with groups done and groups in all while layers are measured.
+        model: where the weights are, for the norms of the choices; without it they stay unknown.
 
     Raises:
         NothingToPruneError: no group has a narrower width that is faster.
     """
+    weights = {} if model is None else weights_of(model, {slot.tensor for group in groups for slot in group.slots})
     choices = []
     for done, group in enumerate(groups, start=1):
         costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group)}
         widths = useful_widths(costs, steps_tolerance(costs))
-        choices.append(Choice(group.name, group.size, widths, _features(group, prediction, ranking)))
+        features = _features(group, prediction, ranking)
+        choices.append(Choice(group.name, group.size, widths, features, costs, _norms(group, weights)))
         if progress is not None:
             progress(done, len(groups))
     offered = [choice for choice in choices if len(choice.widths) > 1]
@@ -120,3 +128,14 @@ def _features(group: ChannelGroup, prediction: Prediction, ranking: Ranking) -> 
         "latency": prediction.group_ms(group.name, group.size) / prediction.full_ms if prediction.full_ms else 0.0,
     }
     return facts if half is None else {**facts, "damage": float(half)}
+
+
+def _norms(group: ChannelGroup, weights: Mapping[str, np.ndarray]) -> tuple[float, ...]:
+    """Sum of |weights| a unit, averaged over the matrices and kernels that make it."""
+    sums = []
+    for slot in group.slots:
+        weight = weights.get(slot.tensor)
+        if slot.role is Role.PRODUCER and weight is not None and weight.ndim >= 2:
+            entries = np.moveaxis(np.abs(weight), slot.axis, 0).reshape(weight.shape[slot.axis], -1).sum(axis=1)
+            sums.append([float(entries[list(at)].mean()) for at in slot.positions])
+    return tuple(np.mean(sums, axis=0).tolist()) if sums else ()

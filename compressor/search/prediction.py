@@ -104,6 +104,8 @@ class Prediction:
         self.layers = layers_of(analysis, shapes)
         self.sizes = {group.name: group.size for group in analysis.groups}
         self._table = table
+        self._touching = tuple(tuple(name for name, _ in (*layer.inputs, *layer.outputs)) for layer in self.layers)
+        self._known: tuple[dict[tuple[int, ...], float], ...] = tuple({} for _ in self.layers)
         if not self.layers:
             raise NothingToPruneError(
                 "the model has no convolution or matrix product that the latency table can measure"
@@ -146,4 +148,11 @@ class Prediction:
         plan = {**self.sizes, **widths}
         if self.full_ms <= 0:
             return 1.0
-        return float(np.sum([self.layer_ms(layer, plan) for layer in self.layers]) / self.full_ms)
+        # A search asks about thousands of plans, whose layers have few widths each.
+        costs = []
+        for layer, touching, known in zip(self.layers, self._touching, self._known, strict=True):
+            at = tuple([plan[name] for name in touching])
+            if at not in known:
+                known[at] = self.layer_ms(layer, plan)
+            costs.append(known[at])
+        return float(np.sum(costs) / self.full_ms)

@@ -35,6 +35,10 @@ class Choice:
     features: Mapping[str, float]
     """Facts about the group, for the state: c_in, c_out, kernel, stride, height, width, macs, parameters, layers,
     latency (share of the original's) and damage (error after refitting at half width, relative), where known."""
+    milliseconds: Mapping[int, float] = field(default_factory=dict)
+    """Units kept -> milliseconds of all layers that the group touches, at every width that was measured."""
+    norms: tuple[float, ...] = ()
+    """Sum of the absolute weights that make each unit, averaged over the group's producers; empty where unknown."""
 
 
 @dataclass(frozen=True)

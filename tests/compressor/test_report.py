@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ortrim.compressor import report
-from ortrim.compressor.report import charts, html, svg
+from ortrim.compressor.report import charts, histogram, html, svg
 from ortrim.errors import RunError
 from ortrim.runtime import Latency, Ratio
 
@@ -53,6 +53,15 @@ def sample_report(groups=30, trials=80, seed=0):
         ),
         classes=tuple(report.ClassFacts(f"class {i}", 100, 0.93, 0.93 - i / 100) for i in range(10)),
         frozen=(report.FrozenFacts("/fc/Gemm", "its outputs are the model's outputs"),),
+        staircases=tuple(
+            report.StaircaseFacts(
+                f"/layer{i // 9 + 1}/block{i % 9}/conv1",
+                tuple(range(0, s + 1, 4)),
+                tuple(0.1 * -(-width // 16) for width in range(0, s + 1, 4)),
+                tuple(range(0, s + 1, 16)),
+            )
+            for i, s in enumerate(size)
+        ),
         settings={"agent": "ddpg", "seed": "0", "calibration": "500 images"},
         versions={"python": "3.11.7", "numpy": "2.4.6"},
         notes=("only 200 images to score with",),
@@ -157,6 +166,7 @@ def test_reports_that_cannot_be_read(data, tmp_path):
     record = json.loads(report.to_json(data))
     wrong = [record | {"latency": {}}, record | {"plan": []}, record | {"model": None}, record | {"trials": [1]}, [], 3]
     wrong.append(record | {"score": record["score"] | {"slim": "high"}})
+    wrong.append(record | {"staircases": [record["staircases"][0] | {"widths": [1, 2]}]})
     for content in ("", "{", "[", *map(json.dumps, wrong)):
         path.write_text(content)
         with pytest.raises(RunError, match="not a report") as caught:
@@ -182,7 +192,7 @@ def test_facts_of_a_measured_ratio():
 
 def test_every_section_is_there(data):
     page = page_of(data)
-    sections = {"trials", "latency", "progress", "stages", "groups", "classes", "frozen", "settings"}
+    sections = {"trials", "latency", "progress", "stages", "groups", "staircases", "classes", "frozen", "settings"}
     assert sections <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     text = " ".join(page.text)
@@ -222,6 +232,7 @@ def test_names_are_escaped(data):
             device=replace(data.device, spec=EVIL, cpu=EVIL),
             groups=(report.GroupFacts(EVIL, 4, 2),),
             frozen=(report.FrozenFacts(EVIL, EVIL),),
+            staircases=(report.StaircaseFacts(EVIL, (2, 4), (0.1, 0.2), (4,)),),
             stages=(report.StageFacts(EVIL, 1.0),),
             classes=(report.ClassFacts(EVIL, 1, 1.0, 1.0),),
             search=replace(data.search, agent=EVIL),
@@ -236,7 +247,7 @@ def test_names_are_escaped(data):
 
 def test_charts_describe_themselves(data):
     charts_found = re.findall(r"<svg class=\"chart\".*?</svg>", report.to_html(data), re.DOTALL)
-    assert len(charts_found) == 3
+    assert len(charts_found) == 3 + len(data.staircases)
     for markup in charts_found:
         chart = ElementTree.fromstring(markup)
         ids = chart.get("aria-labelledby").split()
@@ -255,8 +266,26 @@ def test_trials_are_drawn(data):
     assert styles.count("winner") == 2
     assert [line.get("class") for line in chart.iter("line")].count("target") == 1
     for circle in chart.iter("circle"):
-        assert 0 <= float(circle.get("cx")) <= svg.WIDTH
-        assert 0 <= float(circle.get("cy")) <= svg.HEIGHT
+        assert 0 <= float(circle.get("cx")) <= svg.WHOLE.width
+        assert 0 <= float(circle.get("cy")) <= svg.WHOLE.height
+
+
+def test_a_staircase_marks_its_steps_and_what_was_kept():
+    stairs = report.StaircaseFacts("g", (0, 4, 8, 12, 16), (0.0, 0.1, 0.1, 0.2, 0.2), (0, 4, 16))
+    chart = ElementTree.fromstring(charts.staircase_chart(stairs, 4, "g"))
+    dots = {dot.get("class"): [] for dot in chart.iter("circle")}
+    for dot in chart.iter("circle"):
+        dots[dot.get("class")].append((float(dot.get("cx")), float(dot.get("cy"))))
+    assert [len(dots[style]) for style in ("meets", "misses")] == [3, 2]
+    (mark,) = (line for line in chart.iter("line") if line.get("class") == "target")
+    assert float(mark.get("x1")) == dots["meets"][1][0]
+    assert dots["meets"][0][1] > dots["meets"][1][1] > dots["meets"][2][1]
+    assert chart.find("desc").text == "Steps at 0, 4, 16; 4 of 16 units are kept."
+
+
+def test_a_group_that_costs_nothing_is_drawn():
+    stairs = report.StaircaseFacts("g", (1,), (0.0,), (1,))
+    assert "nan" not in charts.staircase_chart(stairs, 1, "g").lower()
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2])
@@ -276,11 +305,14 @@ def test_a_report_of_the_least():
         stages=(),
         classes=(),
         frozen=(),
+        staircases=(),
         notes=(),
         settings={},
         versions={},
     )
-    text = " ".join(page_of(data).text)
+    page = page_of(data)
+    text = " ".join(page.text)
+    assert "staircases" not in page.ids
     assert "target 0.6× missed" in text
     assert "No samples were recorded." in text
     assert "every layer with channels could be pruned" in text
@@ -292,12 +324,19 @@ def test_one_sample_each(data):
 
 
 @pytest.mark.parametrize("groups", [5, 200])
-def test_every_group_has_its_row(groups):
+def test_every_group_has_its_row_and_its_staircase(groups):
     page = page_of(sample_report(groups=groups, trials=3))
-    assert len(re.findall(r"^/layer\d+/block\d+/conv1$", "\n".join(page.text), re.MULTILINE)) == groups
+    assert len(re.findall(r"^/layer\d+/block\d+/conv1$", "\n".join(page.text), re.MULTILINE)) == 2 * groups
 
 
 # --- the small parts
+
+
+def test_samples_in_bins():
+    assert histogram.bin_counts([0.0, 0.1, 0.5, 1.0, 1.1, -1.0], 0.0, 1.0, 2) == [2, 2]
+    assert histogram.bin_counts([3.0, 3.0], 3.0, 3.0, 3) == [2, 0, 0]
+    assert histogram.quantile([4, 1, 3, 2], 0.5) == 3
+    assert histogram.quantile([1], 0.99) == 1
 
 
 def test_the_front():

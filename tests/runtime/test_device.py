@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortrim.errors import DeviceError, DeviceSpecError
-from ortrim.runtime import Device, LatencyTable, compare, host, measure
+from ortrim.runtime import Device, host, open_session
 
 
 @pytest.fixture
@@ -31,6 +31,12 @@ def every_provider():
             "cpu:threads=2,spinning=1,opt=basic",
         ),
         ("cpu:denormals=flush", Device("cpu", flush_denormals=True), "cpu:denormals=flush"),
+        (
+            "cpu:arena=0,mode=parallel,affinity=3+1,threads=2",
+            Device("cpu", threads=2, affinity=(3, 1), parallel=True, arena=False),
+            "cpu:threads=2,affinity=3+1,mode=parallel,arena=0",
+        ),
+        ("cpu:arena=1,mode=sequential", Device("cpu"), "cpu"),
         ("cuda:0", Device("cuda", index=0), "cuda:0"),
         ("tensorrt", Device("tensorrt"), "tensorrt"),
         ("directml:1", Device("dml", index=1), "dml:1"),
@@ -67,6 +73,12 @@ def test_parse(every_provider, spec, device, canonical):
         ("cpu:spinning=yes", "spinning=yes should be one of 0, 1"),
         ("cpu:opt=fast", "opt=fast should be one of all"),
         ("cpu:denormals=no", "denormals=no"),
+        ("cpu:affinity=0", "give threads=1 too"),
+        ("cpu:threads=1,affinity=0+1", "give threads=2 too"),
+        ("cpu:threads=2,affinity=1+1", "different processors"),
+        ("cpu:threads=2,affinity=0-1", "different processors"),
+        ("cpu:mode=both", "mode=both should be one of sequential, parallel"),
+        ("cpu:arena=no", "arena=no"),
         ("cpu:threads=1,threads=1", "threads is given twice"),
         ("cuda:0,1", "the device index is given twice"),
         ("cuda:-1", "option '-1'"),
@@ -102,7 +114,7 @@ def test_missing_provider_names_what_is_available():
 
 
 _keys = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True).filter(
-    lambda key: key not in ("threads", "spinning", "opt", "denormals")
+    lambda key: key not in ("threads", "affinity", "spinning", "mode", "opt", "arena", "denormals")
 )
 _values = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=","), min_size=1, max_size=20)
 
@@ -115,11 +127,28 @@ _values = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_cha
     optimization=st.sampled_from(["all", "extended", "basic", "disable"]),
     flush=st.booleans(),
     options=st.dictionaries(_keys, _values, max_size=3),
+    bound=st.booleans(),
+    parallel=st.booleans(),
+    arena=st.booleans(),
 )
-def test_canonical_spec_parses_back(name, index, threads, spinning, optimization, flush, options):
+def test_canonical_spec_parses_back(
+    name, index, threads, spinning, optimization, flush, options, bound, parallel, arena
+):
     if name == "cpu":
         index, options = None, {}
-    device = Device(name, index, threads, spinning, optimization, flush, tuple(sorted(options.items())))
+    affinity = tuple(range(7, 7 + threads)) if bound and threads else ()
+    device = Device(
+        name,
+        index,
+        threads,
+        spinning,
+        optimization,
+        flush,
+        tuple(sorted(options.items())),
+        affinity=affinity,
+        parallel=parallel,
+        arena=arena,
+    )
     with mock.patch.object(host, "available_providers", host.known_providers):
         assert Device.parse(str(device)) == device
 
@@ -141,17 +170,24 @@ def test_describe_is_json(device):
     assert facts["cpu"]
     assert facts["threads"] == 1
     assert facts["spinning"] is False
+    assert (facts["mode"], facts["arena"], facts["affinity"]) == ("sequential", True, None)
+    settled = Device.parse("cpu:threads=2,affinity=1+0,mode=parallel,arena=0").describe()
+    assert (settled["mode"], settled["arena"], settled["affinity"]) == ("parallel", False, [1, 0])
 
 
-def test_remote_devices_are_refused_plainly(conv_net):
+def test_several_remote_devices():
+    several = Device.parse("http://a:1, http://b:2")
+    assert several.addresses == ("http://a:1", "http://b:2")
+    assert Device.parse(str(several)) == several
+    assert several.is_remote
+    with pytest.raises(DeviceSpecError, match="twice"):
+        Device.parse("http://a:1,http://A:1/")
+    with pytest.raises(DeviceSpecError, match="http://HOST:PORT"):
+        Device.parse("http://a:1,cpu")
+
+
+def test_a_remote_device_runs_nothing_for_others(conv_net):
     remote = Device.parse("http://localhost:8000")
     assert remote.is_remote
-    model = conv_net()
-    for attempt in (
-        remote.describe,
-        lambda: measure(model, remote),
-        lambda: compare(model, model, remote),
-        lambda: LatencyTable(remote),
-    ):
-        with pytest.raises(DeviceError, match=r"http://localhost:8000.*not supported yet"):
-            attempt()
+    with pytest.raises(DeviceError, match=r"http://localhost:8000 is a measuring service"):
+        open_session(conv_net(), remote)

@@ -10,6 +10,7 @@ import pytest
 from ortrim.errors import DeviceError, ModelError
 from ortrim.runtime import Device, host, measure, open_session
 from ortrim.runtime import session as session_module
+from ortrim.runtime.binding import bound_call, memory_of
 
 
 @pytest.mark.parametrize("form", ["path", "text", "bytes", "model"])
@@ -36,7 +37,54 @@ def test_session_settings_follow_the_device(conv_net):
     assert other.intra_op_num_threads == 2
     assert other.get_session_config_entry("session.intra_op.allow_spinning") == "1"
     assert other.get_session_config_entry("session.set_denormal_as_zero") == "1"
+    assert plain.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    assert plain.enable_cpu_mem_arena
+    assert not settings("cpu:arena=0").enable_cpu_mem_arena
+    parallel = settings("cpu:threads=3,mode=parallel,affinity=4+0+2")
+    assert parallel.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
+    assert parallel.inter_op_num_threads == 3
+    assert parallel.get_session_config_entry("session.intra_op_thread_affinities") == "1;3"
     assert other.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+
+
+@pytest.mark.skipif(host.processors() is None, reason="this system does not bind threads")
+def test_the_calling_thread_runs_on_the_first_processor_of_the_affinity(conv_net):
+    there = sorted(host.processors())
+    last = there[-1]
+    session = open_session(conv_net(), Device.parse(f"cpu:threads=1,affinity={last}"))
+    with session.running():
+        assert host.processors() == {last}
+    assert sorted(host.processors()) == there
+    with pytest.raises(DeviceError, match="no processor 1000 for this process; there are 0"):
+        open_session(conv_net(), Device.parse("cpu:threads=1,affinity=1000"))
+
+
+@pytest.mark.parametrize("spec", ["cpu:threads=2,mode=parallel,arena=0", "cpu:threads=1,arena=0"])
+def test_options_of_a_session_change_no_result(conv_net, device, spec):
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 16, 16), dtype=np.float32)}
+    expected, found = (open_session(conv_net(), place).run(feeds) for place in (device, Device.parse(spec)))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_bound_call_computes_what_a_plain_one_does(conv_net):
+    handle = onnxruntime.InferenceSession(conv_net().SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, 16, 16), dtype=np.float32)}
+    call = bound_call(handle, feeds, "cpu", 3)
+    call()
+    np.testing.assert_array_equal(call().copy_outputs_to_cpu()[0], handle.run(None, feeds)[0])
+
+
+def test_memory_of_providers():
+    assert [memory_of(name) for name in ("cuda", "tensorrt", "openvino", "coreml")] == ["cuda", "cuda", "cpu", "cpu"]
+
+
+def test_other_providers_than_the_cpu_run_bound(conv_net, device):
+    session = open_session(conv_net(), device)
+    session.device = Device("xnnpack")
+    call = session.bind({"x": np.ones((1, 3, 16, 16), np.float32)})
+    assert call().copy_outputs_to_cpu()[0].shape == (1, 16, 16, 16)
+    with pytest.raises(ModelError, match="fails on device xnnpack"):
+        session.bind({"x": np.ones((1, 4, 16, 16), np.float32)})
 
 
 def test_bad_models_are_refused_in_one_line(conv_net, device, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortrim.errors import OutputError, RunError
-from ortrim.runtime import LatencyTable, LayerShape, measure, table, useful_widths
+from ortrim.runtime import LatencyTable, LayerShape, host, measure, table, useful_widths
 
 _LAYER = LayerShape("Conv", 16, 16, (12, 12), kernel=(3, 3), pads=(1, 1, 1, 1), activation="Relu")
 _OTHERS = [replace(_LAYER, c_out=32), LayerShape("Gemm", 32, 10, (1,))]
@@ -21,13 +21,13 @@ def no_measuring(monkeypatch):
     def refuse(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(table, "_measure", refuse)
+    monkeypatch.setattr(table, "measure_layer", refuse)
 
 
 @pytest.fixture
 def made_up(monkeypatch):
     """Costs without measuring, so that tests of the cache take no time."""
-    monkeypatch.setattr(table, "_measure", lambda _bench, shape: shape.macs * 1e-7)
+    monkeypatch.setattr(table, "measure_layer", lambda _bench, shape: shape.macs * 1e-7)
 
 
 def test_heavier_layers_cost_more(device):
@@ -61,7 +61,7 @@ def test_known_layers_are_hits(device, made_up):
 def test_cache_outlives_the_table(device, tmp_path, monkeypatch):
     path = tmp_path / "layers.sqlite"
     first = LatencyTable(device, path).measure_all([_LAYER, *_OTHERS])
-    monkeypatch.setattr(table, "_measure", None)
+    monkeypatch.setattr(table, "measure_layer", None)
     second = LatencyTable(device, path)
     assert second.measure_all([_LAYER, *_OTHERS]) == first
     assert (second.hits, second.misses) == (3, 0)
@@ -75,7 +75,7 @@ def test_cache_tells_devices_and_releases_apart(device, tmp_path, made_up, monke
     assert other.misses == 1
     for name in ("cpu_name", "onnxruntime_release"):
         with monkeypatch.context() as patch:
-            patch.setattr(table, name, lambda: "another")
+            patch.setattr(host, name, lambda: "another")
             elsewhere = LatencyTable(device, path)
             elsewhere.milliseconds(_LAYER)
             assert elsewhere.misses == 1
@@ -151,7 +151,7 @@ def test_a_run_can_be_replayed(device, made_up, monkeypatch):
     first = costs.measure_all([_LAYER, *_OTHERS])
     record = json.loads(json.dumps(costs.dump()))
     assert record["device"]["spec"] == str(device)
-    monkeypatch.setattr(table, "_measure", None)
+    monkeypatch.setattr(table, "measure_layer", None)
     replayed = LatencyTable(device, known=record, replay=True)
     assert replayed.measure_all([_LAYER, *_OTHERS]) == first
     with pytest.raises(RunError, match="no LayerShape"):

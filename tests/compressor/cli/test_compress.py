@@ -77,6 +77,9 @@ def test_the_result_as_json(report, small_net, folder):
         group.name: group.size for group in analyze(small_net).groups
     }
     assert report["run_dir"] == str(folder / "run")
+    for stairs in report["staircases"]:
+        assert len(stairs["widths"]) == len(stairs["milliseconds"]) >= len(stairs["steps"]) > 1
+        assert stairs["widths"][-1] == report["plan"][stairs["group"]]["size"]
 
 
 def test_all_else_is_on_standard_error(done):
@@ -142,6 +145,7 @@ def test_a_killed_run_goes_on(report, start, process, flags, folder):
 
 
 def test_ctrl_c_ends_with_the_best_so_far(report, start, flags, folder):
+    """With an agent that uses all its episodes: greedy is done when nothing is left to try."""
     run, slim = folder / "stopped", folder / "stopped.onnx"
     with start(*flags, "--agent", "ddpg", "--episodes", 200, "-o", slim, "--run-dir", run, "--json") as running:
         wait_for_trials(run, 2, running)
@@ -152,3 +156,4 @@ def test_ctrl_c_ends_with_the_best_so_far(report, start, flags, folder):
     stopped = json.loads(out)
     check_result(stopped, run, slim)
     assert 2 <= stopped["search"]["episodes"] < 200
+    assert any("interrupted" in note for note in stopped["notes"])
