@@ -2,8 +2,13 @@
 
 `load` gives a model in the form that the rest works on; `analyze` groups its coupled channels; `slim` removes units of
 groups; `verify` checks a slim model against the original; `finish` makes it fit to be written; `macs` and `parameters`
-say how large it is; `rule` teaches the analysis an operator.
+say how large it is; `rule` teaches the analysis an operator. `to_torch` makes a torch module of a model, `write_back`
+puts its parameters back; torch is imported when one of the two is first asked for.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from .analysis import analyze
 from .cost import macs, node_macs, parameters
@@ -13,6 +18,9 @@ from .load import ensure_loaded, load, read
 from .rules import rule
 from .slim import Removal, slim
 from .verify import verify
+
+if TYPE_CHECKING:
+    from .torch_module import to_torch, write_back
 
 __all__ = [
     "ChannelAnalysis",
@@ -32,5 +40,15 @@ __all__ = [
     "read",
     "rule",
     "slim",
+    "to_torch",
     "verify",
+    "write_back",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("to_torch", "write_back"):
+        from . import torch_module
+
+        return getattr(torch_module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
