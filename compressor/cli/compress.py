@@ -41,7 +41,11 @@ __all__ = ["command"]
 @output_option("SLIM.onnx")
 @device_option("cpu:threads=1", "Where latency is measured")
 @click.option(
-    "--agent", default="ddpg", show_default=True, metavar="NAME", help="What searches: ddpg, greedy, random or uniform."
+    "--agent",
+    default="ddpg",
+    show_default=True,
+    metavar="NAME",
+    help="What searches: ortrim, ddpg, sac, rl-pruner; controls: greedy, knapsack, random, uniform.",
 )
 @click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
 @click.option(

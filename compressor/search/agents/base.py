@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,9 @@ class Agent(ABC):
 
     Rule 3 makes these two verbs enough to resume a search: see `replay`.
     """
+
+    stepwise: ClassVar[bool] = False
+    """Whether it comes to the target in steps, so that early plans are meant to miss it."""
 
     @abstractmethod
     def ask(self) -> dict[str, int]:

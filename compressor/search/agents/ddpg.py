@@ -26,8 +26,6 @@ actor that starts from nothing is still far behind the knapsack after 150 evalua
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -40,6 +38,7 @@ from ..environment import Walk
 from ..reward import reward
 from ..space import Outcome, Space
 from .base import BudgetAgent
+from .learning import Memory, follow, in_spreads, one_thread, perceptron
 from .registry import register
 
 __all__ = ["DDPG", "Settings"]
@@ -79,57 +78,6 @@ class Settings:
     """Share of the warm-up that are demonstrations, the others random walks (ours; AMC: 0)."""
     mutation: float = 0.8
     """Share of the later episodes that change the best plan instead of asking the actor (ours; AMC: 0)."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside, as many as before after it: the setting is global and belongs to whoever searches.
-
-    These nets are too small to share out, and their sums must not depend on the number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def perceptron(inputs: int, hidden: int, generator: torch.Generator) -> nn.Sequential:
-    """inputs -> hidden -> hidden -> 1 with ReLU; initialised as `nn.Linear` does, but from `generator`."""
-    sizes = [(inputs, hidden), (hidden, hidden), (hidden, 1)]
-    layers = [nn.utils.skip_init(nn.Linear, *size) for size in sizes]
-    with torch.no_grad():
-        for layer, (fan_in, _) in zip(layers, sizes, strict=True):
-            for parameter in layer.parameters():
-                parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-
-
-class Memory:
-    """Ring of transitions (state, action, reward, next state, final)."""
-
-    def __init__(self, capacity: int, state_size: int) -> None:
-        self.states = np.zeros((capacity, state_size), np.float32)
-        self.after = np.zeros((capacity, state_size), np.float32)
-        self.actions = np.zeros((capacity, 1), np.float32)
-        self.rewards = np.zeros((capacity, 1), np.float32)
-        self.final = np.zeros((capacity, 1), np.float32)
-        self.count = 0
-
-    def add(self, states: np.ndarray, actions: np.ndarray, value: float) -> None:
-        """One episode: states (steps + 1, state_size), actions (steps,), the reward that all its transitions get."""
-        at = np.arange(self.count, self.count + len(actions)) % len(self.states)
-        self.states[at], self.after[at] = states[:-1], states[1:]
-        self.actions[at, 0], self.rewards[at] = actions, value
-        self.final[at] = 0.0
-        self.final[at[-1]] = 1.0
-        self.count += len(actions)
-
-    def sample(self, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """`batch` transitions, with replacement."""
-        at = rng.integers(0, min(self.count, len(self.states)), size=batch)
-        return self.states[at], self.actions[at], self.rewards[at], self.after[at], self.final[at]
 
 
 @register("ddpg")
@@ -233,22 +181,16 @@ class DDPG(BudgetAgent):
         self.critic.requires_grad_(True)
         self.actor_steps.step()
 
-        with torch.no_grad():
-            for slow, fast in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
-                for follower, leader in zip(slow.parameters(), fast.parameters(), strict=True):
-                    follower.lerp_(leader, s.tau)
+        follow(self.target_actor, self.actor, s.tau)
+        follow(self.target_critic, self.critic, s.tau)
 
     def _q(self, critic: nn.Module, state: Tensor, action: Tensor) -> Tensor:
         return critic(torch.cat([state, action], dim=1))
 
     def _cut(self, rewards: np.ndarray) -> np.ndarray:
         """Rewards in spreads from their median, within the cutoff."""
-        if self.settings.cutoff is None:
-            return rewards
-        values = np.array(self.values)
-        middle = np.median(values)
-        spread = 1.4826 * np.median(np.abs(values - middle)) + 1e-6
-        return np.clip((rewards - middle) / spread, -self.settings.cutoff, self.settings.cutoff).astype(np.float32)
+        cutoff = self.settings.cutoff
+        return rewards if cutoff is None else in_spreads(rewards, self.values, cutoff)
 
     def _less_baseline(self, rewards: np.ndarray) -> np.ndarray:
         mean = float(rewards.mean())

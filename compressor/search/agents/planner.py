@@ -122,7 +122,7 @@ class Planner:
                 low = price
         if fitting is None:
             return self.budget.narrowest
-        return self.row(self._widen(fitting, weights[:, None] * self.rates, np.ones(len(fitting), dtype=bool)))
+        return self.row(self.widen(fitting, weights[:, None] * self.rates, np.ones(len(fitting), dtype=bool)))
 
     def random(self) -> Row:
         """Independent uniform widths, then random steps down or up until the budget is just kept. Knows no damage."""
@@ -162,12 +162,12 @@ class Planner:
 
     def settle(self, index: np.ndarray, rates: np.ndarray, free: np.ndarray) -> Row:
         """`index` brought to just within the budget by moving the `free` groups (all, if that is not enough)."""
-        index = self._narrow(index, rates, free)
+        index = self.narrow(index, rates, free)
         if not self.budget.fits(self.row(index)):
-            index = self._narrow(index, rates, np.ones(len(index), dtype=bool))
-        return self.row(self._widen(index, rates, free))
+            index = self.narrow(index, rates, np.ones(len(index), dtype=bool))
+        return self.row(self.widen(index, rates, free))
 
-    def _narrow(self, index: np.ndarray, rates: np.ndarray, free: np.ndarray) -> np.ndarray:
+    def narrow(self, index: np.ndarray, rates: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Cheapest steps down among the `free` groups until the plan fits, or none is left."""
         index, groups = index.copy(), np.arange(len(index))
         while not self.budget.fits(self.row(index)):
@@ -178,7 +178,7 @@ class Planner:
             index[cheapest] -= 1
         return index
 
-    def _widen(self, index: np.ndarray, rates: np.ndarray, free: np.ndarray) -> np.ndarray:
+    def widen(self, index: np.ndarray, rates: np.ndarray, free: np.ndarray) -> np.ndarray:
         """Dearest steps up among the `free` groups while the plan fits."""
         index, groups, free = index.copy(), np.arange(len(index)), free.copy()
         if not self.budget.fits(self.row(index)):

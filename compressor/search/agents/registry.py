@@ -12,7 +12,16 @@ from .base import Agent
 
 __all__ = ["create", "names", "register"]
 
-BUILT_IN = {"ddpg": "ddpg", "greedy": "greedy", "random": "random_search", "uniform": "uniform"}
+BUILT_IN = {
+    "ddpg": "ddpg",
+    "greedy": "greedy",
+    "knapsack": "knapsack",
+    "ortrim": "ortrim",
+    "random": "random_search",
+    "rl-pruner": "rl_pruner",
+    "sac": "sac",
+    "uniform": "uniform",
+}
 """Name -> module of this package whose import registers it."""
 
 _registered: dict[str, Callable[[Space, int, int], Agent]] = {}

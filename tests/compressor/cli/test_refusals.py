@@ -188,7 +188,7 @@ def test_one_image_cannot_be_split(refused, tmp_path):
         (("--latency", "fast"), "--latency"),
         (("--latency", "nanms"), "--latency"),
         (("--latency", "60%"), "--latency"),
-        (("--agent", "nobody"), "ddpg, greedy, random, uniform"),
+        (("--agent", "nobody"), "ddpg, greedy, knapsack"),
         (("--episodes", "0"), "--episodes"),
         (("--episodes", "many"), "--episodes"),
         (("--min-score", "90"), "between 0 and 1"),

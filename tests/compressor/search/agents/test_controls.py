@@ -34,10 +34,10 @@ def test_random_plans_do_not_depend_on_the_score(problem):
     assert plans[0] == plans[1]
 
 
-def test_greedy_starts_at_the_knapsack_and_never_loses_its_best(problem):
+def test_knapsack_starts_at_the_tables_solution_and_never_loses_its_best(problem):
     case = problem(6)
-    agent, trials = search("greedy", case, 80)
-    knapsack = agents.create("greedy", case.space, 80, seed=0).planner.knapsack(np.ones(30))
+    agent, trials = search("knapsack", case, 80)
+    knapsack = agents.create("knapsack", case.space, 80, seed=0).planner.knapsack(np.ones(30))
     assert tuple(trials[0][0].values()) == knapsack
     met = [outcome.score for _, outcome in trials if outcome.ratio <= case.space.target]
     assert agent.best[1].score == max(met)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ortrim.compressor.search import agents
-from ortrim.compressor.search.agents.ddpg import DDPG, Memory, Settings
+from ortrim.compressor.search.agents.ddpg import DDPG, Settings
+from ortrim.compressor.search.agents.learning import Memory
 from ortrim.compressor.search.reward import better
 from ortrim.compressor.search.space import Outcome
 

@@ -1,0 +1,177 @@
+"""`ortrim`, the default: expert iteration on the device's steps, with an assistant that screens its proposals.
+
+Expert iteration (Anthony et al., "Thinking Fast and Slow with Deep Learning and Tree Search", NeurIPS 2017): a policy
+proposes whole plans, a search improves on them by a learned value, and the policy learns from what the search found.
+Here
+
+1. the policy is a softmax over the widths of each group. It starts as the best answer to the damage hints under a price
+   for latency (the maximum-entropy policy of a reward that is a sum over groups), and its gradient steps imitate the
+   plan that the search found and the best plans that were measured;
+2. the value is the assistant's (`assistant`): expected loss less its uncertainty. It is trained on every real outcome,
+   and its say is gated by its running rank correlation with real scores, as Mu et al. (arXiv 2107.08815) gate theirs:
+   while that is low, plans are sampled rather than searched;
+3. the search exchanges widths of one or two groups within the budget of the corrected device table, from the policy's
+   proposals and from the best plans;
+4. stages (after BOCR's clusters, arXiv 2109.10591): at first the policy's noise moves groups of one stage of the net
+   together; later each group alone.
+
+The combination is ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..budget import Row
+from ..space import Outcome, Space
+from .assistant import Assistant
+from .base import BudgetAgent
+from .registry import register
+
+__all__ = ["Ortrim"]
+
+PROPOSALS = 12
+"""Plans that the policy proposes for each evaluation; each costs about a millisecond to bring to the budget."""
+STARTS = 3
+"""Best plans that the search starts from, beside the best proposals."""
+CLIMBS = 4
+"""Exchanges in a row that the search makes at most."""
+NEIGHBOURS = 400
+"""Exchanges that are looked at in each."""
+TRUSTED = 0.2
+"""Rank correlation from which the assistant's search is followed."""
+CLUSTERED = 0.15
+"""Share of the evaluations in which groups of one cluster move together."""
+RATE = 0.15
+"""Share of the way that the policy moves to what it imitates."""
+
+
+@register("ortrim")
+class Ortrim(BudgetAgent):
+    """Expert iteration with a screening assistant; see the module's docstring."""
+
+    def __init__(self, space: Space, episodes: int, seed: int) -> None:
+        super().__init__(space, episodes, seed)
+        self.assistant = Assistant(self.planner.damage)
+        self.groups = np.arange(len(space.choices))
+        self.told: list[tuple[float, Row]] = []
+        """(loss, plan) of what met the target."""
+        self.asked = 0
+        self.policy: np.ndarray | None = None
+        """Probabilities (groups, most widths)."""
+        # One cluster for the groups of one size: the stages of most nets double their channels.
+        sizes = np.array([choice.size for choice in space.choices])
+        self.clusters = np.unique(sizes, return_inverse=True)[1]
+
+    # -- what to try -------------------------------------------------------------------------------------------------
+
+    def propose(self) -> Row:
+        self.asked += 1
+        if self.best is None or self.best[1].ratio > self.space.target:
+            # While the first plans miss the target, each corrects the table, and the knapsack has another solution.
+            plain = self.planner.knapsack(np.ones(len(self.groups)))
+            if plain not in self.known:
+                return plain
+        proposals = [row for row in (self._sample() for _ in range(PROPOSALS)) if row not in self.known]
+        if len(self.assistant.losses) < 6 or not self._trusted():
+            return proposals[0] if proposals else self._centre()
+        starts = [row for _, row in sorted(self.told)[:STARTS]]
+        found = self._search([*proposals, *starts])
+        return found if found is not None else self._centre()
+
+    def _trusted(self) -> bool:
+        """Whether to follow the assistant now: mostly when it proved right, now and then to let it prove itself."""
+        return self.assistant.trust >= TRUSTED or self.rng.random() < 0.5
+
+    def _centre(self) -> Row:
+        return self.best[0] if self.best else self.budget.narrowest
+
+    def _sample(self) -> Row:
+        """A plan of the policy, or one of its kin: a knapsack under noise, or a change of a good plan."""
+        kind = self.rng.random()
+        if self.told and kind < 0.4:
+            _, row = sorted(self.told)[int(self.rng.integers(min(5, len(self.told))))]
+            return self.planner.mutate(row, moves=int(self.rng.integers(1, 3)))
+        early = self.asked <= CLUSTERED * self.episodes
+        noise = self.rng.normal(scale=self.rng.uniform(0.1, 1.0), size=len(self.groups))
+        weights = np.exp(noise[self.clusters] if early else noise)
+        if self.policy is None or kind < 0.6:
+            return self.planner.knapsack(weights)
+        chance = self.policy.cumsum(axis=1)
+        index = (self.rng.random(len(self.groups))[:, None] > chance).sum(axis=1)
+        index = np.minimum(index, self.planner.last)
+        return self.planner.settle(index, weights[:, None] * self.planner.rates, np.ones(len(index), dtype=bool))
+
+    def _search(self, starts: list[Row]) -> Row | None:
+        """The plan of the least optimistic loss that exchanges lead to, none that is known."""
+        plans = np.stack([self.planner.index(row) for row in starts])
+        values = self._value(plans)
+        order = np.argsort(values)
+        best: tuple[float, Row] | None = None
+        for at in order[:STARTS]:
+            plan, value = plans[at], float(values[at])
+            for _ in range(CLIMBS):
+                row = self.planner.row(plan)
+                if row not in self.known and self.budget.fits(row) and (best is None or value < best[0]):
+                    best = value, row
+                step = self._exchange(plan, value)
+                if step is None:
+                    break
+                plan, value = step
+        return None if best is None else best[1]
+
+    def _exchange(self, plan: np.ndarray, value: float) -> tuple[np.ndarray, float] | None:
+        """The best new plan that differs from `plan` in one or two groups and fits; better than `value` if any is."""
+        near = np.repeat(plan[None], NEIGHBOURS, axis=0)
+        rows = np.arange(NEIGHBOURS)
+        for sign in (-1, 1):
+            groups = self.rng.integers(len(plan), size=NEIGHBOURS)
+            steps = sign * np.where(self.rng.random(NEIGHBOURS) < 0.8, 1, 2)
+            near[rows, groups] = np.clip(near[rows, groups] + steps, 0, self.planner.last[groups])
+        near = np.unique(near, axis=0)
+        values = self._value(near)
+        fallback: tuple[np.ndarray, float] | None = None
+        for at in np.argsort(values):
+            if values[at] >= value and fallback is not None:
+                break
+            row = self.planner.row(near[at])
+            if row not in self.known and self.budget.fits(row):
+                return near[at], float(values[at])
+        return fallback
+
+    def _value(self, plans: np.ndarray) -> np.ndarray:
+        """Expected loss less a share of its uncertainty that shrinks towards the end."""
+        mean, deviation = self.assistant.predict(plans)
+        left = max(0.0, 1.0 - len(self.assistant.losses) / self.episodes)
+        return mean - (0.2 + 0.8 * left) * deviation
+
+    # -- what to learn from it ---------------------------------------------------------------------------------------
+
+    def learn(self, row: Row, outcome: Outcome) -> None:
+        if not np.isfinite(outcome.ratio):
+            return
+        index = self.planner.index(row)
+        self.assistant.observe(index, 1.0 - outcome.score)
+        if outcome.ratio <= self.space.target:
+            self.told.append((1.0 - outcome.score, self.planner.row(index)))
+        if self.policy is None:
+            self.policy = self._first_policy(row)
+        elites = [plan for _, plan in sorted(self.told)[:5]]
+        for plan in elites:
+            wanted = np.zeros_like(self.policy)
+            wanted[self.groups, self.planner.index(plan)] = 1.0
+            # The gradient of the cross-entropy on the softmax, taken in probabilities; a floor keeps it exploring.
+            self.policy += RATE / len(elites) * (wanted - self.policy)
+
+    def _first_policy(self, row: Row) -> np.ndarray:
+        """Softmax of -(damage + price * latency), the price so that `row` is about what it prefers."""
+        planner = self.planner
+        finite = np.isfinite(planner.damage)
+        index = planner.index(row)
+        rates = planner.rates[self.groups, np.minimum(index, planner.rates.shape[1] - 1)]
+        price = float(np.median(rates[np.isfinite(rates)])) if np.isfinite(rates).any() else 1.0
+        cost = np.where(finite, planner.damage + price * np.where(finite, planner.latency, 0.0), np.inf)
+        cost -= cost.min(axis=1, keepdims=True)
+        scale = float(np.median(cost[finite & (cost > 0)])) if (finite & (cost > 0)).any() else 1.0
+        chance = np.where(finite, np.exp(-np.where(finite, cost, 0.0) / max(scale, 1e-12)), 0.0)
+        return chance / chance.sum(axis=1, keepdims=True)
