@@ -5,12 +5,24 @@ The search sees unlabelled training images only; the accuracy in the table is me
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import numpy as np
 from common import SHARED, WORK, need, ortrim, outcome, store
 
 AKAMASTER = ("--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225")
 CHENYAOFO = ("--mean", "0.4914", "0.4822", "0.4465", "--std", "0.2023", "0.1994", "0.2010")
+
+
+def unlabelled_training_images(cifar: Path) -> Path:
+    """The training images without their labels, beside `train.npz`."""
+    train = need(cifar / "train.npz")
+    unlabelled = train.with_name("train_unlabelled.npz")
+    if not unlabelled.exists():
+        with np.load(train) as archive:
+            np.savez(unlabelled, images=archive["images"])
+    return unlabelled
 
 
 @click.command()
@@ -21,14 +33,8 @@ CHENYAOFO = ("--mean", "0.4914", "0.4822", "0.4465", "--std", "0.2023", "0.1994"
 @click.option("--seed", default=0)
 @click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
 def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, cifar: str) -> None:
-    from pathlib import Path
-
     model = need(SHARED / "models" / "cifar10" / f"{net}.onnx")
-    train, test = need(Path(cifar) / "train.npz"), need(Path(cifar) / "test.npz")
-    unlabelled = train.with_name("train_unlabelled.npz")
-    if not unlabelled.exists():
-        with np.load(train) as archive:
-            np.savez(unlabelled, images=archive["images"])
+    unlabelled, test = unlabelled_training_images(Path(cifar)), need(Path(cifar) / "test.npz")
     normalise = CHENYAOFO if net.startswith("chenyaofo") else AKAMASTER
     rows = []
     before = ortrim("evaluate", model, "--data", test, *normalise)

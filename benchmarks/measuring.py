@@ -1,10 +1,10 @@
 """Are the intervals honest? `python benchmarks/measuring.py [--runs 20]`, on an otherwise quiet machine.
 
-The same pair of models is compared again and again, with and without processes that keep every core busy, and a model
-is compared with itself. The median of the quiet runs is taken for the truth: how many intervals hold it, and how wide
-they are. Beside that, what a plain loop says (one session each, one after the other, as onnxruntime's own perf test
-repeats a model), on the clock of the calling thread and on the wall, and how many of the intervals hold it.
-`cpu:threads=1`, batch 1.
+The same pair of models is compared again and again, with and without busy processes, and models of a fraction of a
+millisecond, of some milliseconds and of fifty and more are compared with themselves. The median of the quiet runs is
+taken for the truth: how many intervals hold it, and how wide they are. Beside that, what a plain loop says (one session
+each, one after the other, as onnxruntime's own perf test repeats a model), on the clock of the calling thread and on
+the wall, and how many of the intervals hold it. `cpu:threads=1`, batch 1.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from common import SHARED, need, store
 from ortrim.runtime import Device, Ratio, compare, example_inputs, open_session
 
 BASELINE, CANDIDATE = "akamaster_resnet56", "akamaster_resnet20"
+ITSELF = ("cifar10/akamaster_resnet56", "third_party/winml_cifar_classifier", "third_party/espnet_camvid_360x480")
 DEVICE = Device.parse("cpu:threads=1")
 REPETITIONS = 300
 
@@ -70,23 +71,29 @@ def row(pair: str, load: int, ratios: list[Ratio], truth: float) -> dict[str, ob
 @click.command()
 @click.option("--runs", default=20)
 @click.option("--seconds", default=4.0, help="for each comparison")
-@click.option("--load", default=os.cpu_count() or 1, help="busy processes")
+@click.option("--load", default=1, help="busy processes")
 def main(runs: int, seconds: float, load: int) -> None:
     first, second = (need(SHARED / "models" / "cifar10" / f"{name}.onnx") for name in (BASELINE, CANDIDATE))
+    alone = {name: need(SHARED / "models" / f"{name}.onnx") for name in ITSELF}
     print(f"load before the first run: {os.getloadavg()[0]:.1f}", file=sys.stderr)
     rows: list[dict[str, object]] = []
     truth = None
     for processes in (0, load):
         with busy(processes):
             pairs = [compare(first, second, DEVICE, seconds=seconds, seed=seed) for seed in range(runs)]
-            same = [compare(first, first, DEVICE, seconds=seconds, seed=seed) for seed in range(runs)]
+            same = {
+                name: [compare(model, model, DEVICE, seconds=seconds, seed=seed) for seed in range(runs)]
+                for name, model in alone.items()
+            }
             loops = {
                 name: repeated(second, now) / repeated(first, now)
                 for name, now in (("thread", time.thread_time), ("wall", time.perf_counter))
             }
         truth = truth or float(np.median([ratio.value for ratio in pairs]))
         rows.append(row(f"{CANDIDATE} / {BASELINE}", processes, pairs, truth))
-        rows.append(row(f"{BASELINE} / itself", processes, same, 1.0))
+        for name, ratios in same.items():
+            milliseconds = float(np.median([ratio.baseline.median_ms for ratio in ratios]))
+            rows.append(row(f"{name.split('/')[1]} ({milliseconds:.2g} ms) / itself", processes, ratios, 1.0))
         for name, value in loops.items():
             within = float(np.mean([ratio.low <= value <= ratio.high for ratio in pairs]))
             rows.append(

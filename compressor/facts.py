@@ -25,6 +25,7 @@ from .report import (
     ReportData,
     ScoreFacts,
     SearchFacts,
+    SpentFacts,
     StageFacts,
     StaircaseFacts,
     TargetFacts,
@@ -99,6 +100,7 @@ def describe(
         ),
         trials=tuple(TrialFacts(trial.id, trial.score, trial.ratio) for trial in trials),
         stages=tuple(stages),
+        spent=tuple(SpentFacts(name, seconds) for name, seconds in evaluator.tally.seconds.items()),
         classes=tuple(ClassFacts(item.name, item.samples, item.baseline, item.value) for item in classes),
         frozen=tuple(FrozenFacts(item.layer, item.reason) for item in evaluator.analysis.frozen),
         staircases=tuple(

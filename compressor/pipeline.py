@@ -30,9 +30,10 @@ from .rundir import RunDirectory
 from .score import ClassScore, Score, Scorer
 from .search import agents
 from .search.candidates import build_space, prunable_groups
-from .search.evaluation import Evaluator, search
+from .search.evaluation import SPENT, Evaluator, search
 from .search.meter import open_meter
 from .search.prediction import Prediction
+from .search.tally import Tally
 from .search.trials import Trials
 from .target import Target
 
@@ -223,7 +224,8 @@ def _run(
 
         agent = agents.create(job.agent, space, job.episodes, job.seed)
         refitter = Refitter(loaded, analysis, moments)
-        evaluator = Evaluator(loaded, analysis, ranking, refitter, scorer, meter, trials)
+        tally = Tally(trials.recall(SPENT))
+        evaluator = Evaluator(loaded, analysis, ranking, refitter, scorer, meter, trials, target, tally)
         before = list(trials)
         agents.replay(agent, ((trial.plan, trial.outcome) for trial in before))
         searched = search(agent, evaluator, job.episodes, target, before, progress)

@@ -23,7 +23,7 @@ __all__ = ["Pruned", "prune", "width_for"]
 
 CALIBRATION = 768
 """Images that the weights which are left are fitted on."""
-NEED_IMAGES = ("refit", "activation")
+NEED_IMAGES = ("refit", "taylor", "activation")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def prune(
         spec = InputSpec.from_model(loaded, size)
         feeds = load_data(Path(data), spec, preprocessing, CALIBRATION, seed).unlabelled().feeds()
     moments = None if feeds is None else gather(loaded, analysis, feeds, seed=seed)
-    removal = rank(loaded, analysis, importance, moments, seed=seed).removal(plan)
+    removal = rank(loaded, analysis, importance, moments, images=feeds, seed=seed).removal(plan)
     small = graph.slim(loaded, removal, analysis=analysis)
     graph.verify(loaded, small, removal, analysis=analysis, seed=seed)
     if moments is not None:

@@ -9,17 +9,20 @@ from types import TracebackType
 
 import numpy as np
 
-from .bench import Bench, latency_interval, latency_of, ratio_interval
+from .bench import Bench
 from .device import Device
+from .estimate import latency_interval, latency_of, ratio_interval, sampling_interval
 from .inputs import Shapes
 from .interleave import Effort, Repeat, Runner, collect
 from .results import Ratio
 from .service.remote import RemoteComparator
 from .session import Model, serialized
+from .statistics import Interval
 
 __all__ = ["Comparator"]
 
 _DRIFT = 0.05  # five batches on a quiet machine differed by 4 %: more than that is not noise
+_CLEARLY_OFF = 0.05  # an interval that is further from the limit says enough
 _KEPT_SESSIONS = 3  # of the baseline: more than one placement in memory, without holding a large model six times
 
 
@@ -93,22 +96,27 @@ class Comparator:
         if self._remote is None:
             self._kept.clear()
 
-    def ratio(self, candidate: Model) -> Ratio:
-        """Latency of `candidate` over that of the baseline; errors as of `Comparator`."""
-        return self.ratios([candidate])[0]
+    def ratio(self, candidate: Model, *, limit: float | None = None) -> Ratio:
+        """Latency of `candidate` over that of the baseline; arguments and errors as of `ratios`."""
+        return self.ratios([candidate], limit=limit)[0]
 
-    def ratios(self, candidates: Sequence[Model]) -> tuple[Ratio, ...]:
-        """Latency of each candidate over that of the baseline, all interleaved; errors as of `Comparator`."""
+    def ratios(self, candidates: Sequence[Model], *, limit: float | None = None) -> tuple[Ratio, ...]:
+        """Latency of each candidate over that of the baseline, all interleaved; errors as of `Comparator`.
+
+        Args:
+            limit: the ratio that is asked for. Candidates that are clearly above or below are cut short: once there are
+                observations for an interval, and all intervals lie well away from it.
+        """
         if not candidates:
             return ()
         if self._remote is not None:
-            return self._remote.ratios(candidates)
+            return self._remote.ratios(candidates, limit)
         started = time.perf_counter()
-        repeats = self._collect(candidates)
+        repeats = self._collect(candidates, limit)
         drift = _drift(repeats, self.known_ms)
         again = abs(drift) > _DRIFT
         if again:
-            repeats = self._collect(candidates)
+            repeats = self._collect(candidates, limit)
             drift = _drift(repeats, self.known_ms)
         if again or self.known_ms is None:
             self.known_ms = latency_interval(repeats, 0).median
@@ -117,22 +125,29 @@ class Comparator:
         baseline = latency_of(repeats, 0, clock, conditions)
         ratios = []
         for place in range(1, len(candidates) + 1):
-            found = ratio_interval(repeats, place)
+            found = ratio_interval(repeats, place, clock)
             candidate = latency_of(repeats, place, clock, conditions)
             ratios.append(
                 Ratio(found.median, found.low, found.high, found.confidence, baseline, candidate, drift, drifted)
             )
         return tuple(ratios)
 
-    def _collect(self, candidates: Sequence[Model]) -> list[Repeat]:
+    def _collect(self, candidates: Sequence[Model], limit: float | None) -> list[Repeat]:
+        clock = self._bench.clock.name
         places = range(1, len(candidates) + 1)
         candidates = [serialized(candidate) for candidate in candidates]
         return collect(
             [self._open_baseline, *(partial(self._bench.open, candidate) for candidate in candidates)],
             self._effort.times(len(candidates)),
             self._rng,
-            lambda done: all(ratio_interval(done, place).width <= self._effort.precision for place in places),
+            lambda done: all(self._settled(sampling_interval(done, place, clock), limit) for place in places),
         )
+
+    def _settled(self, found: Interval, limit: float | None) -> bool:
+        """Whether no more needs to be known."""
+        if limit is not None and (found.low > limit * (1 + _CLEARLY_OFF) or found.high < limit * (1 - _CLEARLY_OFF)):
+            return True
+        return found.width <= self._effort.precision
 
     def _open_baseline(self) -> Runner:
         """One of the kept sessions in turn, or a new one."""

@@ -28,6 +28,7 @@ __all__ = ["Block", "Effort", "Repeat", "Runner", "collect", "play"]
 
 _SHORTEST_SAMPLE_MS = 0.2  # reading the clocks takes about a microsecond: less than half a per cent of this
 _MOST_SAMPLES = 24  # of a block; quick models are called several times a sample instead
+_KEPT_CORE = 1.05  # wall over CPU time: a turn of another process takes milliseconds, a whole block is tens of them
 _SETTLE = ((10.0, 2), (200.0, 1))  # a call shorter than so many milliseconds: so many uncounted calls
 
 
@@ -63,6 +64,16 @@ class Block:
     @property
     def mean_ms(self) -> float:
         return float(np.mean(self.clock_ms))
+
+    @property
+    def quick_ms(self) -> float:
+        """Mean of the quickest quarter."""
+        return float(np.mean(np.sort(self.clock_ms)[: ceil(len(self.clock_ms) / 4)]))
+
+    @property
+    def kept_core(self) -> bool:
+        """Whether hardly any time went by that the clock did not count."""
+        return sum(self.wall_ms) <= _KEPT_CORE * sum(self.clock_ms)
 
 
 Repeat = tuple[tuple[Block, ...], ...]

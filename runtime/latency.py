@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .bench import Bench, latency_interval, latency_of
+from .bench import Bench
 from .comparator import Comparator
 from .device import Device
+from .estimate import latency_interval, latency_of
 from .inputs import Shapes
 from .interleave import Effort, collect
 from .node_profile import nodes_by_provider

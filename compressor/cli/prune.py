@@ -36,7 +36,7 @@ __all__ = ["command"]
 @click.option(
     "--importance",
     metavar="NAME",
-    help="What goes first, by: refit, activation (both need --data), l1, l2, bn or random. "
+    help="What goes first, by: refit, taylor, activation (these need --data), l1, l2, bn or random. "
     "refit by default with --data, l2 without.",
 )
 @click.option("--round", "multiple", type=int, default=1, metavar="N", help="Round kept units up to a multiple of N.")

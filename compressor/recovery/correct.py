@@ -17,6 +17,7 @@ from ...graph.group import ChannelAnalysis
 from .activations import Feeds, activations, as_feeds, sample_count
 from .importance import Ranking
 from .moments import Moments
+from .raw_outputs import raw_outputs
 from .refit import Refitter
 from .sequential import SequentialRefitter
 
@@ -25,7 +26,6 @@ __all__ = ["Corrector", "OutputError", "repaired_damage"]
 _ROWS_PER_COLUMN = 8
 _RIDGE = 3e-2
 """Few rows want a firmer ridge than the thorough refit has."""
-_SQUASHING = {"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"}
 
 
 class Corrector:
@@ -82,12 +82,7 @@ class OutputError:
         Raises:
             DataError: data that does not fit the model's inputs.
         """
-        makers = {name: node for node in model.graph.node for name in node.output}
-        self._tensors = []
-        for value in model.graph.output:
-            maker = makers.get(value.name)
-            squashes = maker is not None and maker.op_type in _SQUASHING and maker.input[0] in makers
-            self._tensors.append(maker.input[0] if maker is not None and squashes else value.name)
+        self._tensors = raw_outputs(model)
         self._feeds = as_feeds(model, images)
         self._threads = threads
         self._wanted = self._outputs(model)

@@ -17,14 +17,16 @@ import onnx
 from ...errors import PlanError
 from ...graph.group import ChannelAnalysis, ChannelGroup, Role, Slot
 from ..search.space import Widths
+from .activations import Feeds
 from .consumers import weights_of
 from .elimination import Elimination
 from .moments import Moments
 from .refit import RIDGE
+from .taylor import first_order_effects
 
 __all__ = ["METHODS", "Ranking", "rank"]
 
-METHODS = ("refit", "activation", "l1", "l2", "bn", "random")
+METHODS = ("refit", "taylor", "activation", "l1", "l2", "bn", "random")
 """The default first."""
 
 
@@ -63,28 +65,34 @@ def rank(
     method: str = "refit",
     moments: Moments | None = None,
     *,
+    images: Feeds | None = None,
     ridge: float = RIDGE,
     seed: int = 0,
 ) -> Ranking:
     """Order the units of every group.
 
     Args:
-        method: `refit` (error after refitting), `activation` (mean square of what the consumers read), `l1`, `l2`
-            (mean norm of the weights that make and read the unit), `bn` (BatchNormalization scale; `l2` for groups
-            without one) or `random`.
+        method: `refit` (error after refitting), `taylor` (change of the outputs to first order), `activation` (mean
+            square of what the consumers read), `l1`, `l2` (mean norm of the weights that make and read the unit), `bn`
+            (BatchNormalization scale; `l2` for groups without one) or `random`.
         moments: needed by `refit` and `activation`; with them every method's damage is worked out.
-        seed: of `random`.
+        images: needed by `taylor`.
+        seed: of `random`, and of what `taylor` draws.
 
     Raises:
-        PlanError: an unknown method, or one that needs moments without them.
+        PlanError: an unknown method, or one without what it needs.
+        ModelError: `taylor` needs gradients, and torch lacks an operator of the model.
     """
     if method not in METHODS:
         raise PlanError(f"unknown importance {method!r}; there are {', '.join(METHODS)}")
-    if moments is None and method in ("refit", "activation"):
+    if (moments is None and method in ("refit", "activation")) or (images is None and method == "taylor"):
         raise PlanError(f"importance {method!r} needs calibration images; without them use l2")
     weights = weights_of(model, {slot.tensor for group in analysis.groups for slot in group.slots})
     score = _SCORES.get(method)
-    context = _Context(weights, _bn_scales(model), moments, np.random.default_rng(seed))
+    effects = {}
+    if method == "taylor" and images is not None:
+        effects = first_order_effects(model, analysis, images, seed=seed)
+    context = _Context(weights, _bn_scales(model), moments, effects, np.random.default_rng(seed))
     order: dict[str, tuple[int, ...]] = {}
     damage: dict[str, dict[int, float]] = {}
     for group in analysis.groups:
@@ -151,6 +159,7 @@ class _Context:
     weights: Mapping[str, np.ndarray]
     bn_scales: frozenset[str]
     moments: Moments | None
+    effects: Mapping[str, np.ndarray]
     rng: np.random.Generator
 
 
@@ -198,6 +207,12 @@ def _random(group: ChannelGroup, context: _Context) -> np.ndarray:
     return context.rng.random(group.size)
 
 
+def _taylor(group: ChannelGroup, context: _Context) -> np.ndarray:
+    """`l2` for groups that no weight with a gradient reads or makes."""
+    found = context.effects.get(group.name)
+    return _l2(group, context) if found is None else found
+
+
 def _activation(group: ChannelGroup, context: _Context) -> np.ndarray:
     """Mean square of what the consumers read; `l2` for groups that no consumer with moments reads."""
     scores = np.zeros(group.size)
@@ -216,6 +231,7 @@ def _activation(group: ChannelGroup, context: _Context) -> np.ndarray:
 
 
 _SCORES: Mapping[str, Callable[[ChannelGroup, _Context], np.ndarray]] = {
+    "taylor": _taylor,
     "activation": _activation,
     "l1": _l1,
     "l2": _l2,

@@ -18,6 +18,7 @@ __all__ = [
     "ReportData",
     "ScoreFacts",
     "SearchFacts",
+    "SpentFacts",
     "StageFacts",
     "StaircaseFacts",
     "TargetFacts",
@@ -166,6 +167,14 @@ class TrialFacts:
 
 
 @dataclass(frozen=True)
+class SpentFacts:
+    """What the search's time went to."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StageFacts:
     """One step of the job, with the score after it where it has one."""
 
@@ -211,6 +220,8 @@ class ReportData:
     """In graph order."""
     trials: tuple[TrialFacts, ...] = ()
     stages: tuple[StageFacts, ...] = ()
+    spent: tuple[SpentFacts, ...] = ()
+    """On candidates, over all sittings of the search."""
     classes: tuple[ClassFacts, ...] = ()
     frozen: tuple[FrozenFacts, ...] = ()
     staircases: tuple[StaircaseFacts, ...] = ()

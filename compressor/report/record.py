@@ -20,6 +20,7 @@ from .content import (
     ReportData,
     ScoreFacts,
     SearchFacts,
+    SpentFacts,
     StageFacts,
     StaircaseFacts,
     TargetFacts,
@@ -42,7 +43,13 @@ _SINGLE = {
     "score": ScoreFacts,
     "search": SearchFacts,
 }
-_LISTS = {"stages": StageFacts, "classes": ClassFacts, "frozen": FrozenFacts, "staircases": StaircaseFacts}
+_LISTS = {
+    "stages": StageFacts,
+    "spent": SpentFacts,
+    "classes": ClassFacts,
+    "frozen": FrozenFacts,
+    "staircases": StaircaseFacts,
+}
 
 
 def to_json(data: ReportData) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -17,9 +17,15 @@ from .agents import Agent
 from .meter import Meter
 from .reward import better
 from .space import Outcome, Widths
+from .tally import Tally
 from .trials import Trial, Trials
 
-__all__ = ["Evaluator", "Searched", "search"]
+__all__ = ["SPENT", "Evaluator", "Searched", "search"]
+
+SPENT = "spent"
+"""Key of the trials' record under which the tally is kept."""
+AGENT = "agent"
+"""What `ask` and `tell` take is counted under this name."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Evaluator:
     scorer: Scorer
     meter: Meter
     trials: Trials
+    target: float | None = None
+    """The ratio that is asked for: candidates that are clearly off are measured less thoroughly."""
+    tally: Tally = field(default_factory=Tally)
 
     def build(self, plan: Widths) -> onnx.ModelProto:
         """The slim net of a plan, its consumers refitted."""
@@ -42,9 +51,13 @@ class Evaluator:
     def evaluate(self, plan: Widths) -> Trial:
         """Build, measure and score a plan; on disk when this returns."""
         started = time.perf_counter()
-        candidate = self.build(plan)
-        latency = self.meter.quick(plan, candidate)
-        score = self.scorer.score(candidate).for_search
+        with self.tally.timed("slimming and refitting"):
+            candidate = self.build(plan)
+        latency = self.meter.quick(plan, candidate, self.target)
+        self.tally.add(latency.spent)
+        with self.tally.timed("scoring"):
+            score = self.scorer.score(candidate).for_search
+        self.trials.record(SPENT, self.tally.seconds)
         outcome = Outcome(score, latency.ratio, time.perf_counter() - started)
         return self.trials.add(
             plan,
@@ -79,26 +92,25 @@ def search(
     """
     best: Trial | None = None
     done = 0
-    thinking = 0.0
+    thought = evaluator.tally.seconds.get(AGENT, 0.0)
+    interrupted = False
     for trial in before:
         done += 1
         best = trial if better(trial.outcome, best.outcome if best else None, target) else best
     with progress:
         try:
             while done < episodes and not agent.exhausted:
-                started = time.perf_counter()
-                plan = agent.ask()
-                thinking += time.perf_counter() - started
+                with evaluator.tally.timed(AGENT):
+                    plan = agent.ask()
                 if agent.exhausted and done:
                     break
                 trial = evaluator.evaluate(plan)
-                started = time.perf_counter()
-                agent.tell(plan, trial.outcome)
-                thinking += time.perf_counter() - started
+                with evaluator.tally.timed(AGENT):
+                    agent.tell(plan, trial.outcome)
                 done += 1
                 best = trial if better(trial.outcome, best.outcome if best else None, target) else best
                 met = best is not None and best.ratio <= target
                 progress.update(done, best.score if met and best else None, best.ratio if met and best else None)
         except KeyboardInterrupt:
-            return Searched(thinking, interrupted=True)
-    return Searched(thinking, interrupted=False)
+            interrupted = True
+    return Searched(evaluator.tally.seconds.get(AGENT, 0.0) - thought, interrupted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,8 @@ class Quick:
     high: float
     baseline_ms: float
     candidate_ms: float
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that measuring took, by what they went to; none where it was measured before."""
 
 
 class Meter(Protocol):
@@ -48,8 +50,8 @@ class Meter(Protocol):
         """The original's latency in milliseconds."""
         ...
 
-    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
-        """Ratio of a candidate, good enough for a search."""
+    def quick(self, plan: Widths, model: onnx.ModelProto, limit: float | None = None) -> Quick:
+        """Ratio of a candidate, good enough for a search; one that is clearly off `limit` is cut short."""
         ...
 
     def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
@@ -63,6 +65,17 @@ class Meter(Protocol):
     def close(self) -> None:
         """Let go of the device."""
         ...
+
+
+def _spent(conditions: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of one measurement, by what they went to."""
+    opening, warming = conditions["opening_s"], conditions["warming_s"]
+    spent = {
+        "opening sessions": opening,
+        "warming up": warming,
+        "measuring": max(0.0, conditions["seconds"] - opening - warming),
+    }
+    return spent | ({"sending and waiting": conditions["transfer_s"]} if "transfer_s" in conditions else {})
 
 
 def _key(kind: str, plan: Widths) -> str:
@@ -110,10 +123,11 @@ class LiveMeter:
             self._record.record("baseline", known)
         return float(known)
 
-    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+    def quick(self, plan: Widths, model: onnx.ModelProto, limit: float | None = None) -> Quick:
         self.keep_table()
-        found = self._comparator.ratio(model)
-        return Quick(found.value, found.low, found.high, found.baseline.median_ms, found.candidate.median_ms)
+        found = self._comparator.ratio(model, limit=limit)
+        milliseconds = found.baseline.median_ms, found.candidate.median_ms
+        return Quick(found.value, found.low, found.high, *milliseconds, _spent(found.candidate.conditions))
 
     def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
         found = compare(
@@ -174,7 +188,7 @@ class ReplayMeter:
     def baseline(self) -> float:
         return float(self._baseline)
 
-    def quick(self, plan: Widths, model: onnx.ModelProto) -> Quick:
+    def quick(self, plan: Widths, model: onnx.ModelProto, limit: float | None = None) -> Quick:
         return self._found(self._known, "quick", plan)
 
     def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:

@@ -73,6 +73,8 @@ class Task:
     known_ms: float | None = None
     """What the client knows from before, since the worker may have been restarted: of `ratios` the baseline's latency,
     of `layers` what the reference takes at the pace of earlier figures (see `runtime.pace`)."""
+    limit: float | None = None
+    """Of `ratios`: what the candidates should reach; those that are clearly off are cut short."""
     runs: int = 20
     seed: int = 0
 
@@ -104,6 +106,9 @@ class Task:
             raise BadTaskError("inputs should be a SHA-256 in hexadecimal")
         if known is not None and not _in_range(known, 0.0, 1e9):
             raise BadTaskError("known_ms should be a number of milliseconds")
+        limit = fields.get("limit")
+        if limit is not None and not _in_range(limit, 0.0, 1e9):
+            raise BadTaskError("limit should be a ratio")
         numbers = {name: _number(name, fields[name]) for name in _RANGES if name in fields}
         return Task(
             kind=kind,
@@ -112,6 +117,7 @@ class Task:
             shapes=_shapes(fields.get("shapes", {})),
             layers=_layers(kind, fields.get("layers", [])),
             known_ms=known,
+            limit=limit,
             **numbers,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -118,23 +119,26 @@ class RemoteComparator:
         self._known_ms: dict[str, float] = {}
         self._pool.run(partial(self._ask, candidates=()))  # tells of a baseline that cannot be run
 
-    def ratios(self, candidates: Sequence[Model]) -> tuple[Ratio, ...]:
+    def ratios(self, candidates: Sequence[Model], limit: float | None = None) -> tuple[Ratio, ...]:
         """Latency of each candidate over that of the baseline, all of a device interleaved."""
         uploads = [upload_of_model(candidate) for candidate in candidates]
         if not uploads:
             return ()
-        return tuple(self._pool.run(partial(self._ask, candidates=uploads)))
+        return tuple(self._pool.run(partial(self._ask, candidates=uploads, limit=limit)))
 
-    def _ask(self, client: Client, candidates: Sequence[Upload]) -> list[Ratio]:
+    def _ask(self, client: Client, candidates: Sequence[Upload], limit: float | None = None) -> list[Ratio]:
         uploads = [self._baseline, *candidates]
         task = replace(
             self._task,
             models=tuple(upload.digest for upload in uploads),
             inputs=None if self._inputs is None else self._inputs.digest,
             known_ms=self._known_ms.get(client.address),
+            limit=limit,
         )
+        started = time.perf_counter()
         rows = client.run(task, [*uploads, *([] if self._inputs is None else [self._inputs])])
-        ratios = [_addressed_ratio(Ratio.from_dict(row), client.address) for row in rows]
+        seconds = time.perf_counter() - started
+        ratios = [_addressed_ratio(Ratio.from_dict(row), client.address, seconds) for row in rows]
         if ratios and (task.known_ms is None or ratios[0].baseline.conditions["measured_again"]):
             self._known_ms[client.address] = ratios[0].baseline.median_ms
         return ratios
@@ -163,12 +167,15 @@ def _plain(shapes: Shapes | None) -> dict[str, tuple[int, ...]]:
     return {name: tuple(map(int, sizes)) for name, sizes in (shapes or {}).items()}
 
 
-def _addressed(latency: Latency, address: str) -> Latency:
-    """With the address of the device among its conditions."""
-    device = {**latency.conditions["device"], "address": address}
-    return replace(latency, conditions={**latency.conditions, "device": device})
+def _addressed(latency: Latency, address: str, seconds: float | None = None) -> Latency:
+    """With the address of the device among its conditions, and what went by beside the measuring itself."""
+    conditions = dict(latency.conditions)
+    conditions["device"] = {**conditions["device"], "address": address}
+    if seconds is not None:
+        conditions["transfer_s"] = round(max(0.0, seconds - conditions["seconds"]), 3)
+    return replace(latency, conditions=conditions)
 
 
-def _addressed_ratio(ratio: Ratio, address: str) -> Ratio:
-    baseline, candidate = _addressed(ratio.baseline, address), _addressed(ratio.candidate, address)
+def _addressed_ratio(ratio: Ratio, address: str, seconds: float | None = None) -> Ratio:
+    baseline, candidate = (_addressed(latency, address, seconds) for latency in (ratio.baseline, ratio.candidate))
     return replace(ratio, baseline=baseline, candidate=candidate)

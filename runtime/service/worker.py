@@ -99,7 +99,8 @@ class Worker:
     def _ratios(self, task: Task) -> Any:  # noqa: ANN401
         comparator = self._comparator(task)
         comparator.known_ms = task.known_ms
-        return [ratio.to_dict() for ratio in comparator.ratios([self._model(name) for name in task.models[1:]])]
+        candidates = [self._model(name) for name in task.models[1:]]
+        return [ratio.to_dict() for ratio in comparator.ratios(candidates, limit=task.limit)]
 
     def _nodes(self, task: Task) -> Any:  # noqa: ANN401
         times = node_times(

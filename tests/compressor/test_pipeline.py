@@ -190,10 +190,10 @@ def test_ctrl_c_ends_with_the_best_so_far(job, folder):
 
     @register("interrupted")
     class Interrupted(Agent):
-        """Greedy, until somebody presses Ctrl-C at the fourth candidate."""
+        """Knapsack, until somebody presses Ctrl-C at the fourth candidate."""
 
         def __init__(self, space, episodes, seed):
-            self.inner = create("greedy", space, episodes, seed)
+            self.inner = create("knapsack", space, episodes, seed)
             self.asked = 0
 
         def ask(self):

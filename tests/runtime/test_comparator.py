@@ -53,16 +53,29 @@ def test_a_passing_disturbance_is_measured_away(machine, device, monkeypatch):
         compared.ratio(1.0)
         original, calls = Comparator._collect, []
 
-        def disturbed(self, candidates):
+        def disturbed(self, candidates, limit):
             machine.speed = 1.0 if calls else 1.3
             calls.append(1)
-            return original(self, candidates)
+            return original(self, candidates, limit)
 
         monkeypatch.setattr(Comparator, "_collect", disturbed)
         ratio = compared.ratio(1.0)
         assert len(calls) == 2
         assert not ratio.drifted
         assert ratio.baseline.median_ms == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_candidate_clearly_off_the_limit_is_cut_short(machine, device):
+    spent = {}
+    with Comparator(2.0, device, seconds=4.0, precision=1e-9) as compared:
+        for limit in (None, 0.52, 0.3, 0.8):
+            found = compared.ratio(1.0, limit=limit)
+            assert found.value == pytest.approx(0.5, rel=0.02)
+            assert found.confidence == 0.95
+            spent[limit] = found.candidate.conditions["seconds"]
+    assert spent[0.3] < 0.6 * spent[None]
+    assert spent[0.8] < 0.6 * spent[None]
+    assert spent[0.52] > 0.8 * spent[None]
 
 
 def test_drift_within_one_measurement_is_seen(machine, device, monkeypatch):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ortrim.runtime import interleave
-from ortrim.runtime.bench import latency_interval, ratio_interval
 from ortrim.runtime.clock import Clock
-from ortrim.runtime.interleave import Effort, Runner, collect
+from ortrim.runtime.estimate import latency_interval, ratio_interval, sampling_interval
+from ortrim.runtime.interleave import Block, Effort, Runner, collect
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ _THOROUGH = Effort(seconds=10, precision=0.01, rounds=4, block_ms=20.0)
 
 def test_quiet_machine(run):
     repeats, _ = run([2.0, 1.4], _THOROUGH)
-    found = ratio_interval(repeats, 1)
+    found = sampling_interval(repeats, 1)
     assert found.low <= 0.7 <= found.high
     assert found.width < 0.02
     assert latency_interval(repeats, 0).median == pytest.approx(2.0, rel=0.01)
@@ -61,7 +61,7 @@ def test_wall_ratio_does_not_alias_with_the_scheduler(run, seed):
 
 def test_thread_clock_does_not_see_other_processes(run):
     repeats, _ = run([2.33, 0.76], _THOROUGH, clock="thread-cpu", period_ms=8.0, stolen_ms=6.0)
-    found = ratio_interval(repeats, 1)
+    found = ratio_interval(repeats, 1, "thread-cpu")
     assert found.median == pytest.approx(0.76 / 2.33, rel=0.01)
     assert latency_interval(repeats, 0).median == pytest.approx(2.33, rel=0.01)
 
@@ -70,7 +70,7 @@ def test_interval_covers_the_truth(run):
     hits = 0
     for seed in range(40):
         repeats, _ = run([1.0, 0.8], Effort(1.0, 0.0, rounds=2, block_ms=8.0), seed=seed, period_ms=6.0, stolen_ms=1.0)
-        found = ratio_interval(repeats, 1)
+        found = sampling_interval(repeats, 1)
         hits += found.low <= 0.8 <= found.high
     assert hits >= 34  # 38 are expected, and fewer than 34 have a probability of 0.3 %
 
@@ -132,3 +132,28 @@ def test_order_is_random_and_repeatable(run, monkeypatch):
     rounds = {tuple(first[i : i + 3]) for i in range(0, 30, 3)}
     assert len(rounds) > 1
     assert all(sorted(turn) == [1.0, 2.0, 3.0] for turn in rounds)
+
+
+def test_a_ratio_wanders_more_the_further_it_is_from_one(run):
+    widths = []
+    for cost in (2.0, 1.6, 0.6):
+        repeats, _ = run([2.0, cost], _THOROUGH)
+        sampled, found = sampling_interval(repeats, 1), ratio_interval(repeats, 1)
+        assert found.median == sampled.median
+        assert found.low <= sampled.low <= sampled.high <= found.high
+        widths.append(found.width)
+    assert widths[0] < 0.01 < widths[2] < 0.04
+    assert widths == sorted(widths)
+
+
+def _repeats(base, candidate, wall=1.0):
+    """Six sessions of one round: samples of two models, and how much longer they took on the wall."""
+    block = lambda samples: Block(tuple(samples), tuple(wall * sample for sample in samples))  # noqa: E731
+    return [((block(base), block(candidate)),)] * 6
+
+
+def test_calls_that_something_slowed_down_do_not_count_while_nobody_takes_the_core():
+    base, candidate = [2.0] * 8, [1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5]
+    assert sampling_interval(_repeats(base, candidate), 1, "thread-cpu").median == pytest.approx(0.5)
+    assert sampling_interval(_repeats(base, candidate), 1, "wall").median == pytest.approx(0.625)
+    assert sampling_interval(_repeats(base, candidate, wall=2.0), 1, "thread-cpu").median == pytest.approx(0.625)

@@ -23,6 +23,9 @@ def test_measure_says_how_it_measured(conv_net, device):
     assert found.conditions["device"] == device.describe()
     assert set(found.conditions["providers"]) == {"CPUExecutionProvider"}
     assert found.conditions["sessions"] >= 1
+    assert found.conditions["opening_s"] > 0
+    assert found.conditions["warming_s"] > 0.2
+    assert found.conditions["opening_s"] + found.conditions["warming_s"] < found.conditions["seconds"]
     assert json.loads(json.dumps(found.to_dict()))["median_ms"] == found.median_ms
 
 

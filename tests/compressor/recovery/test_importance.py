@@ -36,9 +36,9 @@ def scaled(model, tensor, axis, factors):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_unit_goes_once(prepared, method):
+def test_every_unit_goes_once(prepared, images, method):
     model, analysis, moments = prepared
-    ranking = rank(model, analysis, method, moments)
+    ranking = rank(model, analysis, method, moments, images={"x": images})
     assert set(ranking.order) == {group.name for group in analysis.groups}
     for group in analysis.groups:
         assert sorted(ranking.order[group.name]) == list(range(group.size))
@@ -50,15 +50,16 @@ def test_every_unit_goes_once(prepared, method):
 # Activations know nothing of the weights that read them.
 @pytest.mark.parametrize(
     ("method", "tensor", "axis"),
-    [(method, "w", 0) for method in ("l1", "l2", "refit", "activation")]
-    + [(method, "v", 1) for method in ("l1", "l2", "refit")],
+    [(method, "w", 0) for method in ("l1", "l2", "refit", "taylor", "activation")]
+    + [(method, "v", 1) for method in ("l1", "l2", "refit", "taylor")],
 )
 def test_weak_channels_go_first(build, images, method, tensor, axis):
     factors = np.array([1, 1, 0.01, 1, 1, 0.001, 1, 1], np.float32)
     model = scaled(build(CHAIN, WEIGHTS), tensor, axis, factors)
     model = scaled(model, "b", 0, factors) if tensor == "w" else model
     analysis = analyze(model)
-    (order,) = rank(model, analysis, method, gather(model, analysis, images)).order.values()
+    ranking = rank(model, analysis, method, gather(model, analysis, images), images={"x": images})
+    (order,) = ranking.order.values()
     assert set(order[:2]) == {5, 2}
 
 
