@@ -13,7 +13,7 @@ import click
 import numpy as np
 from common import SHARED, need, store
 
-from ortrim.compressor.pipeline import layer_cache
+from ortrim.compressor.cache import layer_cache
 from ortrim.compressor.search.candidates import width_candidates
 from ortrim.compressor.search.prediction import Prediction
 from ortrim.graph import analyze, load, slim

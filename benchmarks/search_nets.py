@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from common import SHARED, need
 
+from ortrim.compressor.cache import layer_cache
 from ortrim.compressor.data import Dataset, InputSpec, Preprocessing, load_data
 from ortrim.compressor.data.split import spread_order
-from ortrim.compressor.pipeline import layer_cache
 from ortrim.compressor.recovery import Moments, Ranking, Refitter, gather, rank
 from ortrim.compressor.score import Scorer
 from ortrim.compressor.search.agents import create

@@ -16,6 +16,7 @@ from ..runtime import Ratio
 from .files import sha256
 from .finalists import Winner
 from .job import Job
+from .net import Net
 from .report import (
     ClassFacts,
     FrozenFacts,
@@ -45,7 +46,9 @@ def version() -> str:
     return importlib.metadata.version("ortrim")
 
 
-def provenance(job: Job, source_sha256: str, winner: Winner, score: Score, device: str) -> dict[str, str]:
+def provenance(
+    job: Job, source_sha256: str, winner: Winner, widths: dict[str, int], score: Score, device: str
+) -> dict[str, str]:
     """Keys for `metadata_props` of the slim file: where it comes from and what was measured."""
     return {
         "ortrim.version": version(),
@@ -55,7 +58,7 @@ def provenance(job: Job, source_sha256: str, winner: Winner, score: Score, devic
         "ortrim.latency_ratio": f"{winner.latency.value:.4f}",
         "ortrim.score": f"{score.value:.4f} ({score.kind}, {score.detail})",
         "ortrim.agent": f"{job.agent}, seed {job.seed}",
-        "ortrim.plan": json.dumps(winner.trial.plan),
+        "ortrim.plan": json.dumps(widths),
     }
 
 
@@ -67,6 +70,7 @@ def _model_facts(path: Path, model: onnx.ModelProto, content: bytes) -> ModelFac
 def describe(
     job: Job,
     evaluator: Evaluator,
+    net: Net,
     space: Space,
     winner: Winner,
     *,
@@ -83,12 +87,12 @@ def describe(
 ) -> ReportData:
     """Everything that the report shows of a run that has ended."""
     trials = list(evaluator.trials)
-    plan = winner.trial.plan
+    widths = net.widths(winner.trial.plan)
     scorer = evaluator.scorer
     return ReportData(
         ortrim=version(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        model=_model_facts(job.model, evaluator.model, job.model.read_bytes()),
+        model=_model_facts(job.model, net.original, job.model.read_bytes()),
         slim=_model_facts(output, slim, slim.SerializeToString()),
         device=evaluator.meter.facts,
         target=TargetFacts(target_ratio, job.target.milliseconds),
@@ -96,13 +100,14 @@ def describe(
         score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
         search=search,
         groups=tuple(
-            GroupFacts(group.name, group.size, plan.get(group.name, group.size)) for group in evaluator.analysis.groups
+            GroupFacts(group.name, group.size, widths.get(group.name, group.size))
+            for group in net.original_analysis.groups
         ),
         trials=tuple(TrialFacts(trial.id, trial.score, trial.ratio) for trial in trials),
         stages=tuple(stages),
         spent=tuple(SpentFacts(name, seconds) for name, seconds in evaluator.tally.seconds.items()),
         classes=tuple(ClassFacts(item.name, item.samples, item.baseline, item.value) for item in classes),
-        frozen=tuple(FrozenFacts(item.layer, item.reason) for item in evaluator.analysis.frozen),
+        frozen=tuple(FrozenFacts(item.layer, item.reason) for item in net.original_analysis.frozen),
         staircases=tuple(
             StaircaseFacts(choice.group, tuple(choice.milliseconds), tuple(choice.milliseconds.values()), choice.widths)
             for choice in space.choices

@@ -11,7 +11,8 @@ import onnx
 from ..errors import TargetError
 from ..graph import slim, verify
 from ..runtime import Ratio
-from .recovery import Feeds, refit_sequentially
+from .net import Net
+from .recovery import Feeds, reestimate, refit_sequentially
 from .score import Score
 from .search.evaluation import Evaluator
 from .search.trials import Trial
@@ -24,6 +25,8 @@ MOST_FINALISTS = 12
 """Candidates that are measured thoroughly, best score first, until one meets the target."""
 MOST_RECOVERED = 3
 """Finalists that are recovered, which takes longest of all, where the last measurement fails one."""
+MOST_REFITS = 3
+"""Passes of the sequential refit over the winner; a pass that does not raise the score is the last."""
 SEARCH_MARGIN = 0.0075
 """Share of the target that the search leaves free: quick measurements scatter by about this much, and what wins among
 many tends to be what came out low by chance."""
@@ -63,12 +66,15 @@ def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> I
 
 def recover(
     evaluator: Evaluator,
+    net: Net,
     winner: Winner,
     calibration: Feeds,
     on_stage: Callable[[str, Score], None],
     seed: int,
 ) -> onnx.ModelProto:
-    """The winner verified against the original, then refitted layer by layer where that raises its score.
+    """The winner verified against the net that it comes from, then refitted layer by layer where that raises its score.
+
+    The refit looks at the original, not at what earlier steps have made of it, where that can be told.
 
     Raises:
         VerificationError: the slim graph does not compute what it should.
@@ -79,9 +85,22 @@ def recover(
     corrected = evaluator.build(winner.trial.plan)
     score = evaluator.scorer.score(corrected)
     on_stage("correction of the winner", score)
-    refitted = refit_sequentially(
-        evaluator.model, corrected, removal, calibration, analysis=evaluator.analysis, seed=seed
-    )
-    after = evaluator.scorer.score(refitted)
-    on_stage("sequential refit", after)
-    return refitted if after.for_search >= score.for_search else corrected
+    if net.composable:
+        whole, analysis, gone = net.original, net.original_analysis, net.in_original(removal)
+    else:
+        whole, analysis, gone = evaluator.model, evaluator.analysis, removal
+    best = corrected
+    for _ in range(MOST_REFITS):
+        refitted = refit_sequentially(whole, best, gone, calibration, analysis=analysis, seed=seed)
+        after = evaluator.scorer.score(refitted)
+        on_stage("sequential refit", after)
+        if after.for_search <= score.for_search:
+            break
+        best, score = refitted, after
+    if any(node.op_type == "BatchNormalization" for node in best.graph.node):
+        estimated = reestimate(best, calibration)
+        after = evaluator.scorer.score(estimated)
+        on_stage("BatchNormalization re-estimated", after)
+        if after.for_search > score.for_search:
+            best = estimated
+    return best

@@ -35,6 +35,7 @@ class Job:
     keep: tuple[str, ...]
     min_score: float | None
     label_offset: int
+    steps: int
 
     def check(self) -> None:
         """Refuse what cannot work before any time is spent on it.
@@ -47,6 +48,8 @@ class Job:
             raise InputError(f"unknown agent {self.agent!r}; --agent takes one of: {', '.join(agents.names())}")
         if self.episodes < 1:
             raise InputError(f"--episodes must be at least 1, got {self.episodes}")
+        if self.steps < 1:
+            raise InputError(f"--steps must be at least 1, got {self.steps}")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise InputError(f"--min-score must be a share between 0 and 1, got {self.min_score:g}")
         if self.device.startswith(REPLAY):
@@ -65,6 +68,7 @@ class Job:
             "device": self.device,
             "agent": self.agent,
             "episodes": self.episodes,
+            "steps": self.steps,
             "seed": self.seed,
             "calibration": self.calibration,
             "reward": self.reward,

@@ -49,6 +49,14 @@ __all__ = ["command"]
 )
 @click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
 @click.option(
+    "--steps",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Go to the target in N searches, each from what the one before recovered.",
+)
+@click.option(
     "--min-score", type=float, metavar="S", help="Write nothing that scores less; a share between 0 and 1, as 0.9."
 )
 @click.option(
@@ -79,6 +87,7 @@ def command(
     device: str,
     agent: str,
     episodes: int,
+    steps: int,
     min_score: float | None,
     calibration: int,
     keep: tuple[str, ...],
@@ -109,6 +118,7 @@ def command(
         device=device,
         agent=agent,
         episodes=episodes,
+        steps=steps,
         seed=seed,
         output=output,
         run_dir=run_dir,

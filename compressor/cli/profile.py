@@ -47,8 +47,8 @@ def command(
     is measured at candidate widths, with what onnxruntime fuses into it, and kept for the next model.
     """
     from ...runtime import Device
+    from ..cache import layer_cache
     from ..files import check_output, write_whole
-    from ..pipeline import layer_cache
     from ..profile import profile
 
     quiet_onnxruntime()

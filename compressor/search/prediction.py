@@ -104,6 +104,8 @@ class Prediction:
         self.layers = layers_of(analysis, shapes)
         self.sizes = {group.name: group.size for group in analysis.groups}
         self._table = table
+        self.reference_ms: float | None = None
+        """What all layers of the original take, where the model is what an earlier step has made of it."""
         self._touching = tuple(tuple(name for name, _ in (*layer.inputs, *layer.outputs)) for layer in self.layers)
         self._known: tuple[dict[tuple[int, ...], float], ...] = tuple({} for _ in self.layers)
         if not self.layers:
@@ -146,7 +148,8 @@ class Prediction:
     def ratio(self, widths: Widths) -> float:
         """Predicted latency as a share of the original's."""
         plan = {**self.sizes, **widths}
-        if self.full_ms <= 0:
+        whole = self.full_ms if self.reference_ms is None else self.reference_ms
+        if whole <= 0:
             return 1.0
         # A search asks about thousands of plans, whose layers have few widths each.
         costs = []
@@ -155,4 +158,4 @@ class Prediction:
             if at not in known:
                 known[at] = self.layer_ms(layer, plan)
             costs.append(known[at])
-        return float(np.sum(costs) / self.full_ms)
+        return float(np.sum(costs) / whole)

@@ -159,6 +159,42 @@ def test_a_replay_repeats_the_search_bit_for_bit(done, job, folder):
     assert again.score == done.score
 
 
+@pytest.fixture(scope="module")
+def stepped(job, folder):
+    return compress(**job, steps=2, run_dir=folder / "steps", output=folder / "stepped.onnx")
+
+
+def test_steps_lead_to_the_target_and_can_be_replayed(stepped, job, folder):
+    done, run = stepped, stepped.run_dir
+    assert done.latency.value <= 0.5
+    half = analyze(load(run / "step1" / "slim.onnx"))
+    sizes = {group.name: group.size for group in analyze(load(job["model"])).groups}
+    for group in half.groups:
+        assert done.plan.get(group.name, group.size) <= group.size <= sizes[group.name]
+    slim = {group.name: group.size for group in analyze(load(done.output)).groups}
+    assert {name: done.plan.get(name, size) for name, size in sizes.items()} == slim
+    names = [stage.name for stage in done.report.stages]
+    assert "step 1 of 2: search" in names
+    assert "step 2 of 2: search" in names
+    again = compress(**{**job, "device": f"replay:{run}"}, steps=2, run_dir=folder / "steps again")
+    assert again.plan == done.plan
+    assert again.score == done.score
+
+
+def test_a_step_that_is_done_is_not_done_again(stepped, job, folder):
+    run = folder / "steps cut"
+    shutil.copytree(stepped.run_dir, run)
+    for name in ("report.json", "report.html", "slim.onnx"):
+        (run / name).unlink()
+    with Trials.open(run / "trials.sqlite") as trials:
+        trials._connection.execute("DELETE FROM trials WHERE id > 2")
+    before = (run / "step1" / "slim.onnx").stat().st_mtime_ns
+    done = compress(**job, steps=2, run_dir=run, resume=True)
+    assert (run / "step1" / "slim.onnx").stat().st_mtime_ns == before
+    assert done.latency.value <= 0.5
+    assert not any(stage.name == "step 1 of 2: search" for stage in done.report.stages)
+
+
 def test_another_seed_cannot_be_replayed(done, job, folder):
     with pytest.raises(RunError, match="replay a run with its own"):
         compress(**{**job, "device": f"replay:{done.run_dir}", "seed": 5, "agent": "random"}, run_dir=folder / "other")

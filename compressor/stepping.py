@@ -1,0 +1,145 @@
+"""A search of one net, and a step on the way to the target: search, recover, go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+from .. import graph
+from ..runtime import layer_shapes
+from .cache import layer_cache
+from .files import write_whole
+from .finalists import SEARCH_MARGIN, Winner, finalists, recover
+from .job import Job
+from .net import Net
+from .recovery import Refitter, gather, rank
+from .rundir import RunDirectory
+from .search import agents
+from .search.candidates import build_space
+from .search.evaluation import SPENT, Evaluator, Searched, search
+from .search.meter import REPLAY, LiveMeter, Meter, ReplayMeter, open_meter
+from .search.prediction import Prediction
+from .search.space import Space
+from .search.tally import Tally
+from .search.trials import Trials
+from .sitting import Sitting
+from .subject import Subject
+
+__all__ = ["Found", "has_steps", "meter_of", "search_net", "step_toward"]
+
+STEP_REMOVAL = "step removal"
+"""Key of the trials' record for what a step removed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one search."""
+
+    evaluator: Evaluator
+    space: Space
+    searched: Searched
+    seconds: float
+    finalists: Iterator[Winner]
+
+
+def meter_of(job: Job, subject: Subject, device: str, trials: Trials) -> LiveMeter | ReplayMeter:
+    """What measures on `device` against the original, and writes down in `trials`."""
+    sample = {name: array[:1] for name, array in subject.images.calibration.feeds().items()}
+    return open_meter(device, subject.original, sample, trials, layer_cache(), job.seed)
+
+
+def search_net(
+    job: Job, subject: Subject, net: Net, meter: Meter, trials: Trials, target: float, sitting: Sitting
+) -> Found:
+    """Rank the net's units, offer widths, and search.
+
+    Args:
+        trials: of this search; those that are there were made before.
+        target: ratio to the original's latency.
+    """
+    loaded, analysis, calibrating = net.model, net.analysis, subject.images.calibration.feeds()
+    names = {group.name for group in subject.groups}
+    moments = gather(loaded, analysis, calibrating, seed=job.seed)
+    ranking = rank(loaded, analysis, moments=moments, seed=job.seed)
+    sitting.stages.end("channel ranking")
+    samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
+    prediction = Prediction(analysis, layer_shapes(loaded, samples), meter.table)
+    if net.model is not net.original:
+        whole = Prediction(net.original_analysis, layer_shapes(net.original, samples), meter.table)
+        prediction.reference_ms = whole.full_ms
+    space = build_space(
+        analysis,
+        tuple(group for group in analysis.groups if group.name in names),
+        prediction,
+        ranking,
+        target * (1 - SEARCH_MARGIN),
+        model=loaded,
+    )
+    meter.keep_table()
+    sitting.stages.end("latency table")
+    agent = agents.create(job.agent, space, job.episodes, job.seed)
+    tally = Tally(trials.recall(SPENT))
+    evaluator = Evaluator(
+        loaded, analysis, ranking, Refitter(loaded, analysis, moments), subject.scorer, meter, trials, target, tally
+    )
+    before = list(trials)
+    agents.replay(agent, ((trial.plan, trial.outcome) for trial in before))
+    progress = sitting.progress(job.episodes, len(trials))
+    searched = search(agent, evaluator, job.episodes, target, before, progress)
+    if searched.interrupted:
+        sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
+    seconds = sitting.stages.end("search")
+    return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
+
+
+def has_steps(run: RunDirectory) -> bool:
+    """Whether a step has begun: there is something to go on from."""
+    return (run.path / _folder(1)).is_dir()
+
+
+def _folder(step: int) -> str:
+    return f"step{step}"
+
+
+def step_toward(
+    job: Job, subject: Subject, net: Net, step: int, run: RunDirectory, sitting: Sitting, settings: dict[str, Any]
+) -> Net:
+    """The net after a step on the way to the target, searched, recovered and kept in a run directory of its own.
+
+    Steps take the same share of what is left of the latency each.
+
+    Raises:
+        KeyboardInterrupt: the search was interrupted; there is no net at the target to go on with.
+        TargetError: no candidate meets this step's share of the target.
+    """
+    sitting.stages.prefix = f"step {step} of {job.steps}: "
+    replays = job.device.startswith(REPLAY)
+    device = f"{job.device}/{_folder(step)}" if replays else job.device
+    with ExitStack() as stack:
+        folder = run.path / _folder(step)
+        own = stack.enter_context(
+            RunDirectory.start(folder, {**settings, "step": step}, resume=run.resumed and folder.is_dir(), force=True)
+        )
+        there = own.resumed and own.trials.exists()
+        trials = stack.enter_context(Trials.open(own.trials) if there else Trials.create(own.trials))
+        meter = stack.enter_context(closing(meter_of(job, subject, device, trials)))
+        target = job.target.as_ratio(meter.baseline()) ** (step / job.steps)
+        removal = trials.recall(STEP_REMOVAL)
+        if removal is not None and own.slim.exists():
+            model = graph.load(own.slim)
+        else:
+            found = search_net(job, subject, net, meter, trials, target, sitting)
+            if found.searched.interrupted:
+                raise KeyboardInterrupt
+            winner = next(found.finalists)
+            calibrating = subject.images.calibration.feeds()
+            model = recover(found.evaluator, net, winner, calibrating, sitting.stages.end, job.seed)
+            removal = found.evaluator.ranking.removal(winner.trial.plan)
+            write_whole(own.slim, model.SerializeToString())
+            trials.record(STEP_REMOVAL, removal)
+    sitting.stages.prefix = "" if step + 1 < job.steps else f"step {job.steps} of {job.steps}: "
+    analysis = graph.analyze(model)
+    gone = net.in_original({name: tuple(units) for name, units in removal.items()}) if net.composable else {}
+    return Net(model, analysis, subject.loaded, subject.analysis, gone)
