@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import DeviceSpecError, InputError
 from ..runtime import Device
 from .data import Preprocessing
+from .distill import Settings as Finetuning
 from .search import agents
 from .search.meter import REPLAY
 from .target import Target
@@ -36,6 +37,7 @@ class Job:
     min_score: float | None
     label_offset: int
     steps: int
+    finetune: Finetuning | None
 
     def check(self) -> None:
         """Refuse what cannot work before any time is spent on it.
@@ -48,6 +50,8 @@ class Job:
             raise InputError(f"unknown agent {self.agent!r}; --agent takes one of: {', '.join(agents.names())}")
         if self.episodes < 1:
             raise InputError(f"--episodes must be at least 1, got {self.episodes}")
+        if self.finetune is not None:
+            self.finetune.check()
         if self.steps < 1:
             raise InputError(f"--steps must be at least 1, got {self.steps}")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
@@ -77,4 +81,5 @@ class Job:
             "keep": list(self.keep),
             "label_offset": self.label_offset,
             "min_score": self.min_score,
+            "finetune": None if self.finetune is None else self.finetune.to_dict(),
         }

@@ -18,12 +18,12 @@ from .. import graph
 from ..errors import InputError, OrtrimError, TargetError
 from ..runtime import Ratio
 from .data import Preprocessing
+from .distill import Settings as Finetuning
 from .facts import describe, provenance
 from .files import check_output, sha256, write_whole
 from .finalists import MOST_RECOVERED, Winner, recover
 from .job import Job
 from .net import Net
-from .recovery import Feeds
 from .report import ReportData, SearchFacts, write_report
 from .rundir import RunDirectory
 from .score import ClassScore, Score
@@ -33,6 +33,7 @@ from .sitting import Sitting
 from .stepping import has_steps, meter_of, search_net, step_toward
 from .subject import Subject, read_subject
 from .target import Target
+from .tuning import tune
 
 __all__ = ["Compressed", "compress"]
 
@@ -74,6 +75,7 @@ def compress(
     min_score: float | None = None,
     label_offset: int = 0,
     steps: int = 1,
+    finetune: Finetuning | None = None,
     resume: bool = False,
     force: bool = False,
     show: bool = False,
@@ -97,6 +99,7 @@ def compress(
         min_score: refuse to write a model whose score is lower.
         label_offset: added to labels, for nets whose class 0 is the background.
         steps: how many times to search and recover on the way to the target, each `episodes` candidates.
+        finetune: teach the winner on all images that do not score; shared out evenly over `steps`.
         resume: go on with the run in `run_dir`.
         force: an output and a run that are there may be replaced.
         show: progress on standard error.
@@ -123,6 +126,7 @@ def compress(
         min_score=min_score,
         label_offset=label_offset,
         steps=steps,
+        finetune=finetune,
     )
     job.check()
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
@@ -165,7 +169,7 @@ def _run(
         target = job.target.as_ratio(meter.baseline())
         sitting.stages.end("baseline", scorer.baseline)
         found = search_net(job, subject, net, meter, trials, target, sitting)
-        won = _win(job, found.evaluator, net, found.finalists, target, subject.images.calibration.feeds(), sitting)
+        won = _win(job, subject, found.evaluator, net, found.finalists, target, run, sitting)
         output = output or run.slim
         report = describe(
             job,
@@ -208,19 +212,22 @@ class _Won:
 
 def _win(
     job: Job,
+    subject: Subject,
     evaluator: Evaluator,
     net: Net,
     candidates: Iterator[Winner],
     target: float,
-    calibration: Feeds,
+    run: RunDirectory,
     sitting: Sitting,
 ) -> _Won:
     """Recover the best finalist and measure what will be handed out; the next one where that misses the target."""
     measured: list[float] = []
-    stages = sitting.stages
+    stages, calibration = sitting.stages, subject.images.calibration.feeds()
     for winner in islice(candidates, MOST_RECOVERED):
         stages.end("finalists")
         small = recover(evaluator, net, winner, calibration, stages.end, job.seed)
+        if job.finetune is not None:
+            small = tune(job, subject, small, run, sitting)
         score, classes = evaluator.scorer.detailed(small)
         if job.min_score is not None and score.value < job.min_score:
             raise TargetError(

@@ -1,4 +1,4 @@
-"""What a search shows while it runs, on standard error: a bar in a terminal, a plain line now and then elsewhere."""
+"""What a job shows while it runs, on standard error: a bar in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["SearchProgress"]
+__all__ = ["SearchProgress", "TuningProgress"]
 
 
 class SearchProgress:
@@ -114,6 +114,47 @@ class SearchProgress:
             return ""
         seconds = (now - self._start) / fresh * (self._total - done)
         return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+
+
+class TuningProgress:
+    """How far fine-tuning is, its loss and the best score on held-out images."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("fine-tuning"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}, best {task.fields[best]:.2f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("fine-tuning", total=1.0, loss=0.0, best=0.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: float, loss: float, score: float | None, best: float) -> None:
+        """Show where it is.
+
+        Args:
+            done: share of the schedule, 0..1.
+            loss: of the last steps.
+            score: of the held-out images, in [0, 1], where they were just scored.
+            best: the best score so far.
+        """
+        self._bar.update(self._task, completed=done, loss=loss, best=100 * best)
+        if not self._console.is_terminal and score is not None:
+            text = f"fine-tuning {100 * done:.0f} %: loss {loss:.3f}, score {100 * score:.2f} %"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _best(best: float | None, ratio: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from .progress import SearchProgress
+from .progress import SearchProgress, TuningProgress
 from .report import StageFacts
 from .score import Score
 
@@ -45,4 +45,9 @@ class Sitting:
     notes: list[str] = field(default_factory=list)
 
     def progress(self, episodes: int, done: int) -> SearchProgress:
+        """Of a search that has `done` of its `episodes` behind it."""
         return SearchProgress(episodes, done, console=self.console)
+
+    def tuning(self) -> TuningProgress:
+        """Of fine-tuning."""
+        return TuningProgress(self.console)

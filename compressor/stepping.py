@@ -26,6 +26,7 @@ from .search.tally import Tally
 from .search.trials import Trials
 from .sitting import Sitting
 from .subject import Subject
+from .tuning import tune
 
 __all__ = ["Found", "has_steps", "meter_of", "search_net", "step_toward"]
 
@@ -136,6 +137,8 @@ def step_toward(
             winner = next(found.finalists)
             calibrating = subject.images.calibration.feeds()
             model = recover(found.evaluator, net, winner, calibrating, sitting.stages.end, job.seed)
+            if job.finetune is not None:
+                model = tune(job, subject, model, own, sitting)
             removal = found.evaluator.ranking.removal(winner.trial.plan)
             write_whole(own.slim, model.SerializeToString())
             trials.record(STEP_REMOVAL, removal)

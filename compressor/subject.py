@@ -36,7 +36,8 @@ def read_subject(job: Job) -> Subject:
     analysis = graph.analyze(loaded)
     groups = prunable_groups(analysis, job.keep)
     spec = InputSpec.from_model(loaded, job.size)
-    dataset = load_data(job.data, spec, job.preprocessing, job.calibration + job.reward, job.seed)
+    wanted = None if job.finetune is not None else job.calibration + job.reward
+    dataset = load_data(job.data, spec, job.preprocessing, wanted, job.seed)
     images = split(dataset, job.calibration, job.reward, job.seed)
     cores = Device("cpu", threads=os.cpu_count())
     scorer = Scorer.build(loaded, images.reward, cores, label_offset=job.label_offset)

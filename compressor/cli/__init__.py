@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import click
 
-from . import bench, compress, evaluate, inspect, profile, prune, report, serve, trace
+from . import bench, compress, evaluate, finetune, inspect, profile, prune, report, serve, trace
 from .guard import GuardedGroup
 
 __all__ = ["main"]
@@ -36,6 +36,7 @@ for command in (
     bench.command,
     profile.command,
     prune.command,
+    finetune.command,
     evaluate.command,
     trace.command,
     report.command,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...errors import InputError
 from .guard import interrupted_hint, quiet_onnxruntime
 from .numbers import NumbersCommand
 from .options import (
@@ -56,6 +57,8 @@ __all__ = ["command"]
     metavar="N",
     help="Go to the target in N searches, each from what the one before recovered.",
 )
+@click.option("--finetune", type=float, metavar="EPOCHS", help="Teach the winner on the images: so many passes.")
+@click.option("--finetune-minutes", type=float, metavar="M", help="In place of --finetune: for so many minutes.")
 @click.option(
     "--min-score", type=float, metavar="S", help="Write nothing that scores less; a share between 0 and 1, as 0.9."
 )
@@ -88,6 +91,8 @@ def command(
     agent: str,
     episodes: int,
     steps: int,
+    finetune: float | None,
+    finetune_minutes: float | None,
     min_score: float | None,
     calibration: int,
     keep: tuple[str, ...],
@@ -106,10 +111,16 @@ def command(
     against the original, and writes SLIM.onnx and a report.
     """
 
+    from ..distill import Settings
     from ..pipeline import compress
     from ..report import to_json
 
     quiet_onnxruntime()
+    if finetune is not None and finetune_minutes is not None:
+        raise InputError("give either --finetune EPOCHS or --finetune-minutes M")
+    tuning = None
+    if finetune is not None or finetune_minutes is not None:
+        tuning = Settings(epochs=finetune, minutes=finetune_minutes)
     interrupted_hint(context, "; where the search had begun, --resume goes on")
     result = compress(
         model,
@@ -119,6 +130,7 @@ def command(
         agent=agent,
         episodes=episodes,
         steps=steps,
+        finetune=tuning,
         seed=seed,
         output=output,
         run_dir=run_dir,

@@ -14,12 +14,14 @@ __all__ = ["Split", "split", "spread_order"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Two parts of a dataset that share no sample."""
+    """Parts of a dataset; what scores shares no sample with what is fitted or trained on."""
 
     calibration: Dataset
     """For second moments and ranges; without labels."""
     reward: Dataset
     """For the score that the search maximises."""
+    training: Dataset
+    """For fine-tuning: all but the reward's samples, those for calibration among them; with labels where there are."""
     note: str = ""
     """A line for the user when there were fewer samples than asked for."""
 
@@ -77,5 +79,6 @@ def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0) -> Spl
     return Split(
         dataset.subset(np.sort(order[reward : reward + calibration])).unlabelled(),
         dataset.subset(np.sort(order[:reward])),
+        dataset.subset(np.sort(order[reward:])),
         note,
     )

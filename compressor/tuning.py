@@ -1,0 +1,52 @@
+"""Fine-tuning as a stage of a job: the original teaches what came of the refit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from .distill import Progress, distill
+from .job import Job
+from .rundir import RunDirectory
+from .sitting import Sitting
+from .subject import Subject
+
+__all__ = ["tune"]
+
+
+def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, sitting: Sitting) -> onnx.ModelProto:
+    """The slim net with the weights that scored best while it was taught; its own where none did.
+
+    With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes on from its
+    checkpoint.
+    """
+    assert job.finetune is not None
+    epochs, minutes = job.finetune.epochs, job.finetune.minutes
+    settings = replace(
+        job.finetune,
+        epochs=None if epochs is None else epochs / job.steps,
+        minutes=None if minutes is None else minutes / job.steps,
+    )
+    progress = sitting.tuning()
+
+    def tell(stand: Progress) -> None:
+        progress.update(stand.done, stand.loss, stand.score, stand.best)
+
+    with progress:
+        found = distill(
+            subject.loaded,
+            small,
+            subject.images.training,
+            subject.scorer,
+            settings,
+            seed=job.seed,
+            label_offset=job.label_offset,
+            checkpoint=run.checkpoint,
+            progress=tell,
+        )
+    run.checkpoint.unlink(missing_ok=True)
+    sitting.stages.end(f"fine-tuning, {found.epochs:.2g} epochs", found.after)
+    if not found.improved:
+        sitting.notes.append("fine-tuning did not raise the score of the images that score: weights are the refit's")
+    return found.model

@@ -1,0 +1,80 @@
+"""`ortrim finetune`, and fine-tuning as a stage of `compress`."""
+
+import json
+
+import onnx
+import pytest
+
+from ortrim.models import digits
+
+
+@pytest.fixture(scope="module")
+def slim(tmp_path_factory, process):
+    path = tmp_path_factory.mktemp("finetune") / "slim.onnx"
+    done = process("prune", digits.MODEL, "--ratio", "0.4", "--importance", "l2", "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_a_slim_model_is_taught(process, slim, tmp_path):
+    output = tmp_path / "tuned.onnx"
+    flags = ("--teacher", digits.MODEL, "--data", digits.TRAIN, "--epochs", "2", "--batch", "64")
+    done = process("finetune", slim, *flags, "-o", output, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["score"]["after"] > found["score"]["before"] + 0.05
+    assert found["score"]["images"] == 259
+    assert found["training_images"] == 1297 - 259
+    onnx.checker.check_model(onnx.load(output), full_check=True)
+    header = {item.key: item.value for item in onnx.load(output).metadata_props}
+    assert "ortrim.plan" in header  # of the pruning
+    assert header["ortrim.finetuned"].startswith(str(found["steps"]))
+    assert "fine-tuning" in done.stderr
+    assert not list(tmp_path.glob("tuned.onnx.*"))
+
+
+def test_it_is_told_how_well_it_did(process, slim, tmp_path):
+    flags = ("--teacher", digits.MODEL, "--data", digits.TRAIN, "--epochs", "0.2", "--batch", "64")
+    done = process("finetune", slim, *flags, "-o", tmp_path / "tuned.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "% before" in done.stdout
+    assert "259 held-out images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "either epochs or minutes"),
+        (("--epochs", "1", "--minutes", "1"), "either epochs or minutes"),
+        (("--epochs", "0"), "positive number of epochs"),
+        (("--epochs", "1", "--labels", "3"), "between 0 and 1"),
+    ],
+)
+def test_flags_that_cannot_work(refused, slim, flags, said):
+    line = refused(2, "finetune", slim, "--teacher", digits.MODEL, "--data", digits.TRAIN, "-o", "x.onnx", *flags)
+    assert said in line
+
+
+def test_a_teacher_of_another_kind(refused, slim, small_net):
+    line = refused(2, "finetune", slim, "--teacher", small_net, "--data", digits.TRAIN, "--epochs", "1", "-o", "x.onnx")
+    assert "x.onnx" not in line
+
+
+def test_compress_teaches_its_winner(process, tmp_path):
+    output = tmp_path / "slim.onnx"
+    flags = ("--latency", "0.6x", "--episodes", "3", "--calibration", "128", "--agent", "knapsack")
+    done = process(
+        "compress", digits.MODEL, "--data", digits.TRAIN, *flags, "--finetune", "0.5", "-o", output, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    stage = next(stage for stage in found["stages"] if stage["name"].startswith("fine-tuning"))
+    assert stage["score"] is not None
+    assert stage["seconds"] > 0
+    assert found["latency"]["ratio"] <= 0.6
+    assert not (tmp_path / "slim.onnx.run" / "checkpoint.pt").exists()
+
+
+def test_epochs_or_minutes_of_compress(refused, small_net, small_images):
+    flags = ("--latency", "0.6x", "--finetune", "1", "--finetune-minutes", "1", "-o", "x.onnx")
+    assert "either --finetune" in refused(2, "compress", small_net, "--data", small_images, *flags)

@@ -1,0 +1,180 @@
+"""The original teaches a slim net: what rises, what stays, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from ortrim.compressor.data import InputSpec, Preprocessing, load_data
+from ortrim.compressor.data.dataset import Dataset, TensorColumn
+from ortrim.compressor.distill import Settings, distill
+from ortrim.compressor.distill.lessons import Lessons
+from ortrim.compressor.recovery import rank
+from ortrim.compressor.score import Scorer
+from ortrim.errors import InputError, RunError
+from ortrim.graph import analyze, load, slim
+from ortrim.models import digits
+
+QUICK = Settings(epochs=3, batch=64, rate=0.03, evaluations=3)
+
+
+@pytest.fixture(scope="module")
+def taught():
+    """The digits net as the teacher, a thin one without any recovery, training and held-out images."""
+    teacher = load(digits.MODEL)
+    analysis = analyze(teacher)
+    ranking = rank(teacher, analysis, "l2")
+    widths = {group.name: max(1, round(0.6 * group.size)) for group in analysis.groups}
+    student = slim(teacher, ranking.removal(widths), analysis=analysis)
+    dataset = load_data(digits.TRAIN, InputSpec.from_model(teacher), Preprocessing())
+    order = np.random.default_rng(0).permutation(len(dataset))
+    held, training = dataset.subset(order[:300]), dataset.subset(order[300:1100])
+    return teacher, student, training, Scorer.build(teacher, held.unlabelled())
+
+
+def weights(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_agreement_rises_and_only_weights_change(taught):
+    teacher, student, training, scorer = taught
+    found = distill(teacher, student, training.unlabelled(), scorer, QUICK)
+    assert found.improved
+    assert found.after.value > found.before.value + 0.1
+    assert scorer.score(found.model).value == found.after.value
+    before, after = onnx.ModelProto.FromString(student.SerializeToString()), found.model
+    assert any(not np.array_equal(a, weights(after)[name]) for name, a in weights(before).items())
+    assert {name: (a.shape, a.dtype) for name, a in weights(before).items()} == {
+        name: (a.shape, a.dtype) for name, a in weights(after).items()
+    }
+    assert list(before.graph.node) == list(after.graph.node)
+    assert found.epochs == pytest.approx(3)
+    assert len(found.history) == 3
+
+
+def test_a_student_that_is_perfect_is_left_as_it_is(taught):
+    teacher, _, training, scorer = taught
+    found = distill(teacher, teacher, training, scorer, Settings(epochs=0.5, batch=64, evaluations=1))
+    assert not found.improved
+    assert found.model.SerializeToString() == teacher.SerializeToString()
+
+
+def test_the_same_seed_gives_the_same_weights(taught):
+    teacher, student, training, scorer = taught
+    one, two, other = (
+        weights(distill(teacher, student, training, scorer, Settings(epochs=0.5, batch=64), seed=seed).model)
+        for seed in (0, 0, 1)
+    )
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_going_on_after_a_kill_ends_in_the_same_weights(taught, tmp_path):
+    teacher, student, training, scorer = taught
+    straight = distill(teacher, student, training, scorer, QUICK)
+    kept = tmp_path / "checkpoint.pt"
+
+    class KilledError(Exception):
+        pass
+
+    def kill(stand):
+        if stand.score is not None and kept.exists() and stand.done > 0.5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        distill(teacher, student, training, scorer, QUICK, checkpoint=kept, progress=kill)
+    steps = []
+    found = distill(
+        teacher, student, training, scorer, QUICK, checkpoint=kept, progress=lambda stand: steps.append(stand.step)
+    )
+    assert min(steps) > 0.5 * found.steps
+    assert found.history == straight.history
+    assert all(np.array_equal(a, weights(found.model)[name]) for name, a in weights(straight.model).items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused(taught, tmp_path):
+    teacher, student, training, scorer = taught
+    kept = tmp_path / "checkpoint.pt"
+    distill(teacher, student, training, scorer, Settings(epochs=0.2, batch=64, evaluations=1), checkpoint=kept)
+    other = Settings(epochs=0.2, batch=64, rate=0.5, evaluations=1)
+    with pytest.raises(RunError, match="rate"):
+        distill(teacher, student, training, scorer, other, checkpoint=kept)
+    kept.write_bytes(b"nonsense")
+    with pytest.raises(RunError, match=r"checkpoint\.pt cannot be read"):
+        distill(teacher, student, training, scorer, QUICK, checkpoint=kept)
+
+
+def test_it_ends_early_when_nothing_becomes_better(taught):
+    teacher, student, training, scorer = taught
+    wild = Settings(epochs=10, batch=64, rate=1e-9, evaluations=20, patience=2)
+    found = distill(teacher, student, training, scorer, wild)
+    assert found.stopped_early
+    assert found.epochs < 5
+
+
+def test_minutes_are_kept(taught):
+    teacher, student, training, scorer = taught
+    found = distill(teacher, student, training, scorer, Settings(minutes=0.05, batch=64))
+    assert 1.5 < found.seconds < 6
+    assert found.steps >= 1
+
+
+def test_labels_are_learned_from(taught):
+    """A teacher that says nothing of use: what is learned comes from the labels."""
+    teacher, student, training, _ = taught
+    silent = onnx.ModelProto.FromString(teacher.SerializeToString())
+    for tensor in silent.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-3), tensor.name))
+    scorer = Scorer.build(teacher, training)
+    assert scorer.baseline.kind == "accuracy"
+    settings = Settings(epochs=3, batch=64, labels=1.0, augment=False, evaluations=3)
+    found = distill(load(silent), student, training, scorer, settings)
+    assert found.after.value > found.before.value + 0.1
+
+
+def test_dense_outputs_are_regressed(build, images):
+    text = """g (float[N,3,8,8] x) => (float[N,2,8,8] y, float[N,5] z) {
+        a = Conv<pads=[1,1,1,1]>(x, w, b) h = Relu(a) y = Conv<pads=[1,1,1,1]>(h, v, d)
+        p = GlobalAveragePool(h) f = Flatten(p) l = Gemm<transB=1>(f, u, c) z = Sigmoid(l)
+    }"""
+    shapes = {"w": (12, 3, 3, 3), "b": (12,), "v": (2, 12, 3, 3), "d": (2,), "u": (5, 12), "c": (5,)}
+    teacher = build(text, shapes)
+    analysis = analyze(teacher)
+    (group,) = analysis.groups
+    student = slim(teacher, {group.name: (0, 3, 7)}, analysis=analysis)
+    lessons = Lessons.between(teacher, student)
+    assert lessons.teacher[:2] == ("y", "l")
+
+    spec = InputSpec.from_model(teacher)
+    dataset = Dataset(spec, {"x": TensorColumn(np.concatenate([images] * 4), spec.inputs[0])}, None, Path("images"))
+    scorer = Scorer.build(teacher, dataset.subset(np.arange(96)))
+    found = distill(teacher, student, dataset, scorer, Settings(epochs=10, batch=32, augment=False, evaluations=2))
+    assert found.improved
+
+
+def test_a_teacher_of_another_interface_is_refused(taught, residual):
+    _, student, training, scorer = taught
+    with pytest.raises(InputError, match="the teacher's"):
+        distill(residual, student, training, scorer, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(), "either epochs or minutes"),
+        (Settings(epochs=1, minutes=1), "either epochs or minutes"),
+        (Settings(epochs=-1), "positive number of epochs"),
+        (Settings(epochs=1, rate=0), "learning rate"),
+        (Settings(epochs=1, labels=2), "between 0 and 1"),
+        (Settings(epochs=1, batch=0), "at least one image"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        settings.check()
