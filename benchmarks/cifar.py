@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import SHARED, WORK, need, ortrim, outcome, store
+from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
 
 AKAMASTER = ("--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225")
 CHENYAOFO = ("--mean", "0.4914", "0.4822", "0.4465", "--std", "0.2023", "0.1994", "0.2010")
@@ -32,25 +32,30 @@ def unlabelled_training_images(cifar: Path) -> Path:
 @click.option("--agent", default="ddpg")
 @click.option("--seed", default=0)
 @click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
-def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, cifar: str) -> None:
+@recovery_options
+def main(
+    net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, cifar: str, recovery: Recovery
+) -> None:
     model = need(SHARED / "models" / "cifar10" / f"{net}.onnx")
     unlabelled, test = unlabelled_training_images(Path(cifar)), need(Path(cifar) / "test.npz")
     normalise = CHENYAOFO if net.startswith("chenyaofo") else AKAMASTER
     rows = []
     before = ortrim("evaluate", model, "--data", test, *normalise)
+    name = f"{net}_{agent}{recovery.name}"
     for target in targets:
-        run = WORK / f"{net}_{target}_{agent}_{seed}"
+        run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", unlabelled, "--latency", target, "-o", slim, "--run-dir", run / "run"),
-            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", *normalise),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force"),
+            *(*recovery.flags, *normalise),
         )
-        row = {"net": net, "target": target, "agent": agent, "seed": seed, **outcome(found)}
+        row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}
         if "failed" not in found:
             after = ortrim("evaluate", slim, "--data", test, *normalise)
             row |= {"original_test": before["score"]["value"], "slim_test": after["score"]["value"]}
         rows.append(row)
-        store(f"{net}_{agent}", rows)
+        store(name, rows)
 
 
 if __name__ == "__main__":

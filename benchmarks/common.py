@@ -7,10 +7,14 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import click
 import onnxruntime
 
 HERE = Path(__file__).parent
@@ -49,6 +53,37 @@ def ortrim(*arguments: str | Path) -> dict[str, Any]:
     if done.returncode:
         return {"failed": done.returncode, "wall_seconds": seconds}
     return {**json.loads(done.stdout), "wall_seconds": seconds}
+
+
+def recovery_options(function: Callable[..., None]) -> Callable[..., None]:
+    """`--steps` and `--finetune-minutes` of `compress`; the script is called with `recovery`."""
+
+    @click.option("--steps", default=1, help="searches on the way to the target")
+    @click.option("--finetune-minutes", type=float, default=0.0, help="of distillation, without labels")
+    @wraps(function)
+    def with_recovery(*, steps: int, finetune_minutes: float, **others: Any) -> None:  # noqa: ANN401 (its own options)
+        function(recovery=Recovery(steps, finetune_minutes), **others)
+
+    return with_recovery
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a winner is recovered, beside the refit."""
+
+    steps: int
+    minutes: float
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For `compress`."""
+        tuning = ("--finetune-minutes", f"{self.minutes:g}") if self.minutes else ()
+        return ("--steps", str(self.steps), *tuning)
+
+    @property
+    def name(self) -> str:
+        """For file names; empty where it is the default."""
+        return ("" if self.steps == 1 else f"_{self.steps}_steps") + (f"_{self.minutes:g}_min" if self.minutes else "")
 
 
 def store(name: str, rows: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from common import SHARED, WORK, need, ortrim, outcome, store
+from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
 
 INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
 
@@ -14,27 +14,30 @@ INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
 @click.option("--episodes", default=200)
 @click.option("--agent", default="ddpg")
 @click.option("--seed", default=0)
-def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int) -> None:
+@recovery_options
+def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, recovery: Recovery) -> None:
     model = need(SHARED / "models" / "imagenet" / f"{net}.onnx")
     calibration, val = need(SHARED / "imagenet" / "calibration"), need(SHARED / "imagenet" / "val")
     rows = []
     labelled = ("--label-offset", "1", *INPUT)
     before = ortrim("evaluate", model, "--data", val, *labelled)
+    name = f"{net}_{agent}{recovery.name}"
     for target in targets:
-        run = WORK / f"{net}_{target}_{agent}_{seed}"
+        run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", calibration, "--latency", target, "-o", slim, "--run-dir", run / "run"),
-            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", *INPUT),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force"),
+            *(*recovery.flags, *INPUT),
         )
-        row = {"net": net, "target": target, "agent": agent, "seed": seed, **outcome(found)}
+        row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}
         if "failed" not in found:
             after = ortrim("evaluate", slim, "--data", val, *labelled)
             agreement = ortrim("evaluate", slim, "--data", val, "--reference", model, *INPUT)
             row |= {"original_val": before["score"]["value"], "slim_val": after["score"]["value"]}
             row |= {"agreement_val": agreement["score"]["value"]}
         rows.append(row)
-        store(f"{net}_{agent}", rows)
+        store(name, rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 
 import click
-from common import SHARED, WORK, need, ortrim, outcome, store
+from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
 
 NETS = {
     "ultraface_slim_320": ("--scale", "0.0078125", "--offset", "-0.9921875"),
@@ -25,7 +25,10 @@ NETS = {
 @click.option("--calibration", default=60)
 @click.option("--seed", default=0)
 @click.argument("nets", nargs=-1)
-def main(latency: str, episodes: int, count: int, calibration: int, seed: int, nets: tuple[str, ...]) -> None:
+@recovery_options
+def main(
+    latency: str, episodes: int, count: int, calibration: int, seed: int, nets: tuple[str, ...], recovery: Recovery
+) -> None:
     images = WORK / f"images{count}"
     images.mkdir(parents=True, exist_ok=True)
     for file in sorted(need(SHARED / "imagenet" / "calibration").iterdir())[:count]:
@@ -33,14 +36,14 @@ def main(latency: str, episodes: int, count: int, calibration: int, seed: int, n
     rows = []
     for net in nets or NETS:
         model = need(SHARED / "models" / "third_party" / f"{net}.onnx")
-        run = WORK / f"{net}_{latency}"
+        run = WORK / f"{net}_{latency}{recovery.name}"
         found = ortrim(
             *("compress", model, "--data", images, "--latency", latency, "-o", run / "out.onnx"),
             *("--run-dir", run / "run", "--episodes", str(episodes), "--calibration", str(calibration)),
-            *("--seed", str(seed), "--force", *NETS.get(net, ())),
+            *("--seed", str(seed), "--force", *recovery.flags, *NETS.get(net, ())),
         )
-        rows.append({"net": net, "target": latency, **outcome(found)})
-        store("third_party", rows)
+        rows.append({"net": net, "target": latency, "steps": recovery.steps, **outcome(found)})
+        store(f"third_party{recovery.name}", rows)
 
 
 if __name__ == "__main__":
