@@ -17,7 +17,7 @@ from .score import Score
 from .search.evaluation import Evaluator
 from .search.trials import Trial
 
-__all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Winner", "finalists", "recover"]
+__all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Winner", "convert", "finalists", "recover"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> I
     near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
     fastest = min(trial.ratio for trial in trials)
     for trial in sorted(near, key=lambda trial: (-trial.score, trial.ratio))[:MOST_FINALISTS]:
-        latency = evaluator.meter.final(trial.plan, evaluator.build(trial.plan))
+        latency = evaluator.meter.final(trial.plan, evaluator.deployed(trial.plan))
         log.info("finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio)
         if latency.value <= target:
             yield Winner(trial, latency)
@@ -62,6 +62,18 @@ def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> I
         f"no candidate out of {len(trials)} meets --latency {target:.3g}x: the fastest was measured at {fastest:.3f}x; "
         "ask for less, or allow more --episodes"
     )
+
+
+def convert(
+    evaluator: Evaluator, recovered: onnx.ModelProto, on_stage: Callable[[str, Score], None]
+) -> onnx.ModelProto:
+    """What was recovered in fp32, in the precision that was asked for: the best of the ways to get there."""
+    variants = []
+    for name, model in evaluator.converter.variants(recovered):
+        score = evaluator.scorer.score(model)
+        on_stage(name, score)
+        variants.append((score.for_search, model))
+    return max(variants, key=lambda variant: variant[0])[1] if variants else recovered
 
 
 def recover(

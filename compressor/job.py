@@ -11,6 +11,7 @@ from ..errors import DeviceSpecError, InputError
 from ..runtime import Device
 from .data import Preprocessing
 from .distill import Settings as Finetuning
+from .precision import check_precision
 from .search import agents
 from .search.meter import REPLAY
 from .target import Target
@@ -38,12 +39,13 @@ class Job:
     label_offset: int
     steps: int
     finetune: Finetuning | None
+    precision: str
 
     def check(self) -> None:
         """Refuse what cannot work before any time is spent on it.
 
         Raises:
-            InputError: an unknown agent, a number out of range.
+            InputError: an unknown agent or precision, a number out of range.
             DeviceSpecError: an unknown device, a replay of what is no run.
         """
         if self.agent not in agents.names():
@@ -56,11 +58,13 @@ class Job:
             raise InputError(f"--steps must be at least 1, got {self.steps}")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise InputError(f"--min-score must be a share between 0 and 1, got {self.min_score:g}")
+        check_precision(self.precision, "")
         if self.device.startswith(REPLAY):
             if not Path(self.device.removeprefix(REPLAY)).is_dir():
                 raise DeviceSpecError(f"--device {self.device}: there is no such run directory")
         else:
-            Device.parse(self.device)
+            device = Device.parse(self.device)
+            check_precision(self.precision, "" if device.is_remote else device.name)
 
     def settings(self, sha256: str) -> dict[str, Any]:
         """What decides the course of the run, as JSON values: a resumed run must share it."""
@@ -81,5 +85,6 @@ class Job:
             "keep": list(self.keep),
             "label_offset": self.label_offset,
             "min_score": self.min_score,
+            "precision": self.precision,
             "finetune": None if self.finetune is None else self.finetune.to_dict(),
         }

@@ -21,7 +21,7 @@ from .data import Preprocessing
 from .distill import Settings as Finetuning
 from .facts import describe, provenance
 from .files import check_output, sha256, write_whole
-from .finalists import MOST_RECOVERED, Winner, recover
+from .finalists import MOST_RECOVERED, Winner, convert, recover
 from .job import Job
 from .net import Net
 from .report import ReportData, SearchFacts, write_report
@@ -76,6 +76,7 @@ def compress(
     label_offset: int = 0,
     steps: int = 1,
     finetune: Finetuning | None = None,
+    precision: str = "fp32",
     resume: bool = False,
     force: bool = False,
     show: bool = False,
@@ -100,6 +101,8 @@ def compress(
         label_offset: added to labels, for nets whose class 0 is the background.
         steps: how many times to search and recover on the way to the target, each `episodes` candidates.
         finetune: teach the winner on all images that do not score; shared out evenly over `steps`.
+        precision: `fp32`, `fp16` or `int8`: of what is measured, scored and written; the target is still a share of the
+            original's latency as given.
         resume: go on with the run in `run_dir`.
         force: an output and a run that are there may be replaced.
         show: progress on standard error.
@@ -127,6 +130,7 @@ def compress(
         label_offset=label_offset,
         steps=steps,
         finetune=finetune,
+        precision=precision,
     )
     job.check()
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
@@ -228,6 +232,7 @@ def _win(
         small = recover(evaluator, net, winner, calibration, stages.end, job.seed)
         if job.finetune is not None:
             small = tune(job, subject, small, run, sitting)
+        small = convert(evaluator, small, stages.end)
         score, classes = evaluator.scorer.detailed(small)
         if job.min_score is not None and score.value < job.min_score:
             raise TargetError(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import graph
-from ..runtime import layer_shapes
+from ..runtime import LayerShape, layer_shapes
 from .cache import layer_cache
 from .files import write_whole
 from .finalists import SEARCH_MARGIN, Winner, finalists, recover
 from .job import Job
 from .net import Net
+from .precision import LAYERS, Converter, Int8, Scheme, converter_for
 from .recovery import Refitter, gather, rank
 from .rundir import RunDirectory
 from .search import agents
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
-from .search.meter import REPLAY, LiveMeter, Meter, ReplayMeter, open_meter
+from .search.meter import REPLAY, SCHEME, LiveMeter, Meter, ReplayMeter, open_meter
 from .search.prediction import Prediction
 from .search.space import Space
 from .search.tally import Tally
@@ -65,9 +66,10 @@ def search_net(
     moments = gather(loaded, analysis, calibrating, seed=job.seed)
     ranking = rank(loaded, analysis, moments=moments, seed=job.seed)
     sitting.stages.end("channel ranking")
+    converter = _converter(job, subject, meter, trials)
     samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
-    prediction = Prediction(analysis, layer_shapes(loaded, samples), meter.table)
-    if net.model is not net.original:
+    prediction = Prediction(analysis, _in_precision(layer_shapes(loaded, samples), converter), meter.table)
+    if net.model is not net.original or converter.precision != "fp32":
         whole = Prediction(net.original_analysis, layer_shapes(net.original, samples), meter.table)
         prediction.reference_ms = whole.full_ms
     space = build_space(
@@ -82,9 +84,8 @@ def search_net(
     sitting.stages.end("latency table")
     agent = agents.create(job.agent, space, job.episodes, job.seed)
     tally = Tally(trials.recall(SPENT))
-    evaluator = Evaluator(
-        loaded, analysis, ranking, Refitter(loaded, analysis, moments), subject.scorer, meter, trials, target, tally
-    )
+    refitter = Refitter(loaded, analysis, moments)
+    evaluator = Evaluator(loaded, analysis, ranking, refitter, subject.scorer, meter, trials, target, tally, converter)
     before = list(trials)
     agents.replay(agent, ((trial.plan, trial.outcome) for trial in before))
     progress = sitting.progress(job.episodes, len(trials))
@@ -93,6 +94,27 @@ def search_net(
         sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
     seconds = sitting.stages.end("search")
     return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
+
+
+def _converter(job: Job, subject: Subject, meter: Meter, trials: Trials) -> Converter:
+    """Of the job's precision; how int8 activations are written is measured once and kept with the trials."""
+    converter = converter_for(job.precision, subject.loaded, subject.images.calibration.feeds())
+    if not isinstance(converter, Int8):
+        return converter
+    kind = trials.recall(SCHEME)
+    if kind is None:
+        converter = converter.fastest(subject.loaded, lambda model: meter.quick({}, model).ratio, ("uint8", "int8"))
+        trials.record(SCHEME, converter.scheme.activations)
+        return converter
+    return replace(converter, scheme=Scheme(kind))
+
+
+def _in_precision(shapes: Mapping[str, LayerShape], converter: Converter) -> dict[str, LayerShape]:
+    """The layers that the precision changes, as the device then runs them."""
+    return {
+        node: replace(shape, dtype=converter.layer_dtype) if shape.op in LAYERS and shape.dtype == "float32" else shape
+        for node, shape in shapes.items()
+    }
 
 
 def has_steps(run: RunDirectory) -> bool:

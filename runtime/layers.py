@@ -44,6 +44,7 @@ class LayerShape:
     """The operator that follows, one of `ACTIVATIONS`; onnxruntime computes many of them within the layer."""
     batch: int = 1
     dtype: str = "float32"
+    """What it computes in; int8 stands for QDQ form: uint8 activations, int8 weights."""
 
     def __post_init__(self) -> None:
         rank = len(self.spatial) if self.op in CONVOLUTIONS else 0
@@ -72,7 +73,7 @@ class LayerShape:
             return f"activation {self.activation!r} is none of {', '.join(sorted(ACTIVATIONS))}"
         if rank and min(self.spatial_out) < 1:
             return f"the kernel {self.kernel} is larger than the padded input {self.spatial}"
-        return "" if self.dtype in ("float16", "float32", "float64") else f"dtype {self.dtype!r} is no float type"
+        return "" if self.dtype in ("float16", "float32", "float64", "int8") else f"dtype {self.dtype!r} is unknown"
 
     @property
     def spatial_out(self) -> tuple[int, ...]:

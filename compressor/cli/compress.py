@@ -57,6 +57,13 @@ __all__ = ["command"]
     metavar="N",
     help="Go to the target in N searches, each from what the one before recovered.",
 )
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="P",
+    help="fp32, fp16 (on GPUs) or int8: of what comes out.",
+)
 @click.option("--finetune", type=float, metavar="EPOCHS", help="Teach the winner on the images: so many passes.")
 @click.option("--finetune-minutes", type=float, metavar="M", help="In place of --finetune: for so many minutes.")
 @click.option(
@@ -91,6 +98,7 @@ def command(
     agent: str,
     episodes: int,
     steps: int,
+    precision: str,
     finetune: float | None,
     finetune_minutes: float | None,
     min_score: float | None,
@@ -131,6 +139,7 @@ def command(
         episodes=episodes,
         steps=steps,
         finetune=tuning,
+        precision=precision,
         seed=seed,
         output=output,
         run_dir=run_dir,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from ...graph import ChannelAnalysis, slim
+from ..precision import Converter, Same
 from ..progress import SearchProgress
 from ..recovery.importance import Ranking
 from ..recovery.refit import Refitter
@@ -42,17 +43,26 @@ class Evaluator:
     target: float | None = None
     """The ratio that is asked for: candidates that are clearly off are measured less thoroughly."""
     tally: Tally = field(default_factory=Tally)
+    converter: Converter = field(default_factory=Same)
+    """Into the precision that runs on the device."""
 
     def build(self, plan: Widths) -> onnx.ModelProto:
-        """The slim net of a plan, its consumers refitted."""
+        """The slim net of a plan in fp32, its consumers refitted."""
         removal = self.ranking.removal(plan)
         return slim(self.refitter(removal), removal, analysis=self.analysis)
+
+    def deployed(self, plan: Widths) -> onnx.ModelProto:
+        """The same in the precision that runs on the device."""
+        return self.converter.quick(self.build(plan))
 
     def evaluate(self, plan: Widths) -> Trial:
         """Build, measure and score a plan; on disk when this returns."""
         started = time.perf_counter()
         with self.tally.timed("slimming and refitting"):
             candidate = self.build(plan)
+        if self.converter.precision != "fp32":
+            with self.tally.timed(f"conversion to {self.converter.precision}"):
+                candidate = self.converter.quick(candidate)
         latency = self.meter.quick(plan, candidate, self.target)
         self.tally.add(latency.spent)
         with self.tally.timed("scoring"):

@@ -87,7 +87,7 @@ def test_multiplications():
         {"pads": (-1, 0, 0, 0)},
         {"kernel": (9, 9)},
         {"activation": "Add"},
-        {"dtype": "int8"},
+        {"dtype": "int4"},
         {"op": "Gemm"},
     ],
 )

@@ -1,0 +1,34 @@
+"""`ortrim compress --precision`."""
+
+import json
+
+import onnx
+import pytest
+
+from ortrim.models import digits
+
+
+@pytest.mark.slow
+def test_int8_is_pruned_measured_and_scored_as_int8(process, tmp_path):
+    output = tmp_path / "slim.onnx"
+    flags = ("--latency", "0.3x", "--precision", "int8", "--episodes", "4", "--agent", "knapsack")
+    done = process(
+        "compress", digits.MODEL, "--data", digits.TRAIN, *flags, "--calibration", "128", "-o", output, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    model = onnx.load(output)
+    onnx.checker.check_model(model, full_check=True)
+    assert any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    assert found["latency"]["ratio"] <= 0.3
+    assert any(group["kept"] < group["size"] for group in found["plan"].values())
+    names = [stage["name"] for stage in found["stages"]]
+    assert names.index("sequential refit") < names.index("quantization to int8") < names.index("bias correction")
+    assert found["score"]["slim"] > 0.8
+    assert found["settings"]["precision"] == "int8"
+
+
+@pytest.mark.parametrize(("precision", "said"), [("int4", "fp32, fp16, int8"), ("fp16", "gains nothing on cpu")])
+def test_a_precision_that_cannot_be(refused, small_net, small_images, precision, said):
+    flags = ("--latency", "0.6x", "--precision", precision, "-o", "x.onnx")
+    assert said in refused(2, "compress", small_net, "--data", small_images, *flags)
