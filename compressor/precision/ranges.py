@@ -20,9 +20,6 @@ _MEMORY_MIB = 256
 def gather_ranges(model: onnx.ModelProto, tensors: Iterable[str], feeds: Feeds, *, threads: int = 0) -> Ranges:
     """The lowest and the highest value of each tensor over all samples, in bounded memory.
 
-    Extremes, not percentiles: ReLU nets with folded BatchNormalization have short tails, and clipping them cost more
-    than the finer scale gave.
-
     Raises:
         DataError: fewer samples than a fixed batch size asks for.
     """

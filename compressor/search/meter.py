@@ -20,8 +20,8 @@ from .trials import Trials
 
 __all__ = ["LiveMeter", "Meter", "Quick", "ReplayMeter", "open_meter"]
 
-SCHEME = "int8 activations"
-"""Key of the record for the kind of int8 activations that the device runs fastest."""
+CONVERSION = "conversion"
+"""Key of the record for what converting the original to another precision gives on the device."""
 REPLAY = "replay:"
 """Device specs that begin so name a run directory whose latencies are used again."""
 SEARCH_SECONDS = 0.8  # for one candidate; its 95 % interval is then about 2 % wide for a net of 2 ms
@@ -173,15 +173,15 @@ class ReplayMeter:
             }
             self._finals = {key: trials.recall(key) for key in [_key("final", trial.plan) for trial in trials]}
             device_facts, table, self._baseline = (trials.recall(key) for key in ("device", "table", "baseline"))
-            scheme = trials.recall(SCHEME)
+            conversion = trials.recall(CONVERSION)
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
         self.facts = DeviceFacts(**device_facts)
         self.table = LatencyTable(device, known=table, replay=True)
         for key, value in (("device", device_facts), ("table", table), ("baseline", self._baseline)):
             record.record(key, value)
-        if scheme is not None:
-            record.record(SCHEME, scheme)
+        if conversion is not None:
+            record.record(CONVERSION, conversion)
         self._record = record
 
     def keep_table(self) -> None:
