@@ -75,8 +75,8 @@ class Ortrim(BudgetAgent):
         proposals = [row for row in (self._sample() for _ in range(PROPOSALS)) if row not in self.known]
         if len(self.assistant.losses) < 6 or not self._trusted():
             return proposals[0] if proposals else self._centre()
-        starts = [row for _, row in sorted(self.told)[:STARTS]]
-        found = self._search([*proposals, *starts])
+        starts = [*proposals, *(row for _, row in sorted(self.told)[:STARTS])]
+        found = self._search(starts) if starts else None
         return found if found is not None else self._centre()
 
     def _trusted(self) -> bool:
@@ -114,14 +114,14 @@ class Ortrim(BudgetAgent):
                 row = self.planner.row(plan)
                 if row not in self.known and self.budget.fits(row) and (best is None or value < best[0]):
                     best = value, row
-                step = self._exchange(plan, value)
+                step = self._exchange(plan)
                 if step is None:
                     break
                 plan, value = step
         return None if best is None else best[1]
 
-    def _exchange(self, plan: np.ndarray, value: float) -> tuple[np.ndarray, float] | None:
-        """The best new plan that differs from `plan` in one or two groups and fits; better than `value` if any is."""
+    def _exchange(self, plan: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """The best new plan that fits, of some that differ from `plan` in one or two groups, and its value."""
         near = np.repeat(plan[None], NEIGHBOURS, axis=0)
         rows = np.arange(NEIGHBOURS)
         for sign in (-1, 1):
@@ -130,14 +130,11 @@ class Ortrim(BudgetAgent):
             near[rows, groups] = np.clip(near[rows, groups] + steps, 0, self.planner.last[groups])
         near = np.unique(near, axis=0)
         values = self._value(near)
-        fallback: tuple[np.ndarray, float] | None = None
         for at in np.argsort(values):
-            if values[at] >= value and fallback is not None:
-                break
             row = self.planner.row(near[at])
             if row not in self.known and self.budget.fits(row):
                 return near[at], float(values[at])
-        return fallback
+        return None
 
     def _value(self, plans: np.ndarray) -> np.ndarray:
         """Expected loss less a share of its uncertainty that shrinks towards the end."""
