@@ -77,6 +77,7 @@ def main(net: str, latency: str, episodes: int, agent: str, pairs: int, cifar: s
                     run = WORK / "overhead" / place.replace(" ", "_")
                     result = ortrim(
                         *("compress", model, "--data", data, "--latency", latency, "--run-dir", run, "--force"),
+                        *("-o", run.with_suffix(".onnx")),
                         *("--device", device, "--agent", agent, "--episodes", str(episodes), *AKAMASTER),
                     )
                 if "failed" in result:
