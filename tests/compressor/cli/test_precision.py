@@ -5,16 +5,12 @@ import json
 import onnx
 import pytest
 
-from ortrim.models import digits
-
 
 @pytest.mark.slow
-def test_int8_is_pruned_measured_and_scored_as_int8(process, tmp_path):
+def test_int8_is_pruned_measured_and_scored_as_int8(process, small_net, small_images, tmp_path):
     output = tmp_path / "slim.onnx"
     flags = ("--latency", "0.3x", "--precision", "int8", "--episodes", "4", "--agent", "knapsack")
-    done = process(
-        "compress", digits.MODEL, "--data", digits.TRAIN, *flags, "--calibration", "128", "-o", output, "--json"
-    )
+    done = process("compress", small_net, "--data", small_images, *flags, "--calibration", "48", "-o", output, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     model = onnx.load(output)
