@@ -17,6 +17,8 @@ LACKS_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform not in
 # What `ortrim serve` needs beside numpy, onnx and onnxruntime. It runs without torch, but an extra can only add:
 # on a board, pip install --no-deps ortrim, and numpy onnx onnxruntime click rich with these.
 SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
+# What --agent bocr needs.
+BO = ["botorch>=0.12", "scipy>=1.11"]
 
 
 def packages() -> list[str]:
@@ -57,7 +59,8 @@ setup(
     ],
     extras_require={
         "serve": SERVE,
-        "dev": [*SERVE, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
+        "bo": BO,
+        "dev": [*SERVE, *BO, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},
 )

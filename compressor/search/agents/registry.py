@@ -13,6 +13,7 @@ from .base import Agent
 __all__ = ["create", "names", "register"]
 
 BUILT_IN = {
+    "bocr": "bocr",
     "ddpg": "ddpg",
     "greedy": "greedy",
     "knapsack": "knapsack",
