@@ -47,7 +47,7 @@ def main(
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", unlabelled, "--latency", target, "-o", slim, "--run-dir", run / "run"),
-            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force"),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", "--no-history"),
             *(*recovery.flags, *normalise),
         )
         row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}

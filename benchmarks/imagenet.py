@@ -27,7 +27,7 @@ def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: in
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", calibration, "--latency", target, "-o", slim, "--run-dir", run / "run"),
-            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force"),
+            *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", "--no-history"),
             *(*recovery.flags, *INPUT),
         )
         row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}

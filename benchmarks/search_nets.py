@@ -14,13 +14,13 @@ from common import SHARED, need
 from ortrim.compressor.cache import layer_cache
 from ortrim.compressor.data import Dataset, InputSpec, Preprocessing, load_data
 from ortrim.compressor.data.split import spread_order
-from ortrim.compressor.recovery import Moments, Ranking, Refitter, gather, rank
+from ortrim.compressor.recovery import Corrector, Moments, Ranking, gather, rank, samples_for
 from ortrim.compressor.score import Scorer
 from ortrim.compressor.search.agents import create
 from ortrim.compressor.search.candidates import build_space
 from ortrim.compressor.search.prediction import Prediction
 from ortrim.compressor.search.space import Space, Widths
-from ortrim.graph import ChannelAnalysis, analyze, load, slim
+from ortrim.graph import ChannelAnalysis, analyze, load, macs, slim
 from ortrim.runtime import Comparator, Device, LatencyTable, compare, layer_shapes
 
 __all__ = ["NETS", "Bench", "Net"]
@@ -101,7 +101,11 @@ class Bench:
         known = LatencyTable(self.device, known=self.prepared.table, replay=True)
         self.shapes = layer_shapes(self.original, self.sample_shapes)
         self.prediction = Prediction(self.analysis, self.shapes, known)
-        self.refitter = Refitter(self.original, self.analysis, self.prepared.moments)
+        samples = samples_for(macs(self.original))
+        images = self.parts[0].feeds()
+        self.correct = Corrector(
+            self.original, self.analysis, self.prepared.moments, images, samples=samples, threads=threads
+        )
         self.scorer = Scorer.build(self.original, self.parts[1], Device("cpu", threads=threads))
 
     def _parts(self, cifar: Path) -> tuple[Dataset, Dataset, Dataset | None]:
@@ -148,9 +152,8 @@ class Bench:
         return build_space(self.analysis, groups, self.prediction, self.prepared.ranking, target, model=self.original)
 
     def build(self, plan: Widths) -> onnx.ModelProto:
-        """The slim net after the cheap correction."""
-        removal = self.prepared.ranking.removal(plan)
-        return slim(self.refitter(removal), removal, analysis=self.analysis)
+        """The slim net after the correction that candidates get."""
+        return self.correct(self.prepared.ranking.removal(plan))
 
     def expected_ratio(self, plan: Widths) -> float:
         """The table's ratio on the line that measured plans gave: the same each time it is asked."""

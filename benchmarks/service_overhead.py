@@ -76,7 +76,18 @@ def main(net: str, latency: str, episodes: int, agent: str, pairs: int, cifar: s
                     os.environ["XDG_CACHE_HOME"] = cache
                     run = WORK / "overhead" / place.replace(" ", "_")
                     result = ortrim(
-                        *("compress", model, "--data", data, "--latency", latency, "--run-dir", run, "--force"),
+                        *(
+                            "compress",
+                            model,
+                            "--data",
+                            data,
+                            "--latency",
+                            latency,
+                            "--run-dir",
+                            run,
+                            "--force",
+                            "--no-history",
+                        ),
                         *("-o", run.with_suffix(".onnx")),
                         *("--device", device, "--agent", agent, "--episodes", str(episodes), *AKAMASTER),
                     )

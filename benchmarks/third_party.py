@@ -40,7 +40,7 @@ def main(
         found = ortrim(
             *("compress", model, "--data", images, "--latency", latency, "-o", run / "out.onnx"),
             *("--run-dir", run / "run", "--episodes", str(episodes), "--calibration", str(calibration)),
-            *("--seed", str(seed), "--force", *recovery.flags, *NETS.get(net, ())),
+            *("--seed", str(seed), "--force", "--no-history", *recovery.flags, *NETS.get(net, ())),
         )
         rows.append({"net": net, "target": latency, "steps": recovery.steps, **outcome(found)})
         store(f"third_party{recovery.name}", rows)

@@ -12,6 +12,7 @@ from ..runtime import Device
 from .data import Preprocessing
 from .distill import Settings as Finetuning
 from .precision import check_precision
+from .recovery import CORRECTIONS
 from .search import agents
 from .search.meter import REPLAY
 from .target import Target
@@ -40,6 +41,8 @@ class Job:
     steps: int
     finetune: Finetuning | None
     precision: str
+    correction: str
+    history: bool
 
     def check(self) -> None:
         """Refuse what cannot work before any time is spent on it.
@@ -58,6 +61,8 @@ class Job:
             raise InputError(f"--steps must be at least 1, got {self.steps}")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise InputError(f"--min-score must be a share between 0 and 1, got {self.min_score:g}")
+        if self.correction not in CORRECTIONS:
+            raise InputError(f"unknown correction {self.correction!r}; --correction takes {' or '.join(CORRECTIONS)}")
         check_precision(self.precision, "")
         if self.device.startswith(REPLAY):
             if not Path(self.device.removeprefix(REPLAY)).is_dir():
@@ -86,5 +91,6 @@ class Job:
             "label_offset": self.label_offset,
             "min_score": self.min_score,
             "precision": self.precision,
+            "correction": self.correction,
             "finetune": None if self.finetune is None else self.finetune.to_dict(),
         }

@@ -77,6 +77,8 @@ def compress(
     steps: int = 1,
     finetune: Finetuning | None = None,
     precision: str = "fp32",
+    correction: str = "sequential",
+    history: bool = True,
     resume: bool = False,
     force: bool = False,
     show: bool = False,
@@ -103,6 +105,10 @@ def compress(
         finetune: teach the winner on all images that do not score; shared out evenly over `steps`.
         precision: `fp32`, `fp16` or `int8`: of what is measured, scored and written; the target is still a share of the
             original's latency as given.
+        correction: of candidates: `sequential`, layer by layer, or `independent`, each layer alone: quicker, and worth
+            less (see `recovery.correct`).
+        history: start from earlier searches where some help, and keep this one's trials for later ones. With a
+            history the plan depends on what is in it, besides the seed.
         resume: go on with the run in `run_dir`.
         force: an output and a run that are there may be replaced.
         show: progress on standard error.
@@ -131,6 +137,8 @@ def compress(
         steps=steps,
         finetune=finetune,
         precision=precision,
+        correction=correction,
+        history=history,
     )
     job.check()
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
@@ -163,9 +171,8 @@ def _run(
 ) -> Compressed:
     scorer = subject.scorer
     sitting = Sitting(console=None if show else Console(quiet=True))
-    sitting.notes += [note for note in (subject.images.note, *scorer.notes) if note]
-    for note in sitting.notes:
-        sitting.progress(job.episodes, 0).note(note)
+    for note in filter(None, (subject.images.note, *scorer.notes)):
+        sitting.note(note)
     net = Net(subject.loaded, subject.analysis, subject.loaded, subject.analysis)
     for step in range(1, job.steps):
         net = step_toward(job, subject, net, step, run, sitting, settings)

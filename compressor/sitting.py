@@ -44,6 +44,11 @@ class Sitting:
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
 
+    def note(self, text: str) -> None:
+        """Say something now, and in the report."""
+        self.notes.append(text)
+        self.progress(0, 0).note(text)
+
     def progress(self, episodes: int, done: int) -> SearchProgress:
         """Of a search that has `done` of its `episodes` behind it."""
         return SearchProgress(episodes, done, console=self.console)

@@ -12,10 +12,11 @@ from ..runtime import LayerShape, layer_shapes
 from .cache import layer_cache
 from .files import write_whole
 from .finalists import SEARCH_MARGIN, Winner, finalists, recover
+from .history import Keeper, graph_hash
 from .job import Job
 from .net import Net
 from .precision import LAYERS, Converter, Int8, Scheme, converter_for
-from .recovery import Refitter, gather, rank
+from .recovery import Alone, Corrector, Feeds, Moments, gather, rank, samples_for
 from .rundir import RunDirectory
 from .search import agents
 from .search.candidates import build_space
@@ -88,16 +89,44 @@ def search_net(
     sitting.stages.end("latency table")
     agent = agents.create(job.agent, space, job.episodes, job.seed)
     tally = Tally(trials.recall(SPENT))
-    refitter = Refitter(loaded, analysis, moments)
-    evaluator = Evaluator(loaded, analysis, ranking, refitter, subject.scorer, meter, trials, target, tally, converter)
+    correct = _correction(job, net, moments, calibrating)
+    evaluator = Evaluator(loaded, analysis, ranking, correct, subject.scorer, meter, trials, target, tally, converter)
+    keeper = Keeper.start(space, _facts(job, net, subject, meter, target), trials, sitting.note, keep=job.history)
+    if keeper.past is not None and agent.warm(keeper.past):
+        sitting.note(keeper.note())
     before = list(trials)
     agents.replay(agent, ((trial.plan, trial.outcome) for trial in before))
     progress = sitting.progress(job.episodes, len(trials))
-    searched = search(agent, evaluator, job.episodes, target, before, progress)
+    with closing(keeper):
+        searched = search(agent, evaluator, job.episodes, target, before, progress, keeper.add)
     if searched.interrupted:
         sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
     seconds = sitting.stages.end("search")
     return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
+
+
+def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:
+    """What the history keeps of a search, besides what it could choose from."""
+    return {
+        "model": job.model.name,
+        "graph": graph_hash(net.model),
+        "device": meter.facts.spec,
+        "cpu": meter.facts.cpu,
+        "onnxruntime": meter.facts.onnxruntime,
+        "precision": job.precision,
+        "target": target,
+        "agent": job.agent,
+        "seed": job.seed,
+        "kind": f"{subject.scorer.baseline.kind}, {subject.scorer.baseline.detail}, {job.correction}",
+    }
+
+
+def _correction(job: Job, net: Net, moments: Moments, images: Feeds) -> Corrector | Alone:
+    """What corrects candidates."""
+    if job.correction == "independent":
+        return Alone(net.model, net.analysis, moments)
+    samples = samples_for(graph.macs(net.model))
+    return Corrector(net.model, net.analysis, moments, images, samples=samples, seed=job.seed)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import click
 
-from . import bench, compress, evaluate, finetune, inspect, profile, prune, report, serve, trace
+from . import bench, compress, evaluate, finetune, history, inspect, profile, prune, report, serve, trace
 from .guard import GuardedGroup
 
 __all__ = ["main"]
@@ -39,6 +39,7 @@ for command in (
     finetune.command,
     evaluate.command,
     trace.command,
+    history.command,
     report.command,
     serve.command,
 ):

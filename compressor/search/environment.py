@@ -17,7 +17,7 @@ from .budget import Budget
 from .reward import reward
 from .space import Choice, Outcome, Space, Widths
 
-__all__ = ["PruningEnv", "Walk"]
+__all__ = ["PruningEnv", "Walk", "recorded_states"]
 
 # Where a feature's logarithm reaches 1. Fixed scales rather than the extremes of one model (AMC's choice), so that a
 # state means the same in every model and what one search learned can serve another.
@@ -48,6 +48,31 @@ def facts(choice: Choice, position: float, largest_damage: float) -> list[float]
     ]
 
 
+def _facts(choices: Sequence[Choice]) -> np.ndarray:
+    """The facts (groups, entries) of all choices."""
+    largest = max(choice.features.get("damage", 0.0) for choice in choices) or 1.0
+    return np.array([facts(choice, i / len(choices), largest) for i, choice in enumerate(choices)], dtype=np.float32)
+
+
+def _state(static: np.ndarray, at: int, ahead: tuple[float, float], target: float, previous: float) -> np.ndarray:
+    """The state before step `at`; `ahead`: predicted ratio if all that follows stays full, and if it goes narrow."""
+    if_full, if_narrowest = ahead
+    moving = [1.0 - if_full, if_full - target, if_full - if_narrowest, previous]
+    state = np.concatenate([static[min(at, len(static) - 1)], np.array(moving, dtype=np.float32)])
+    if at == len(static):
+        state[0] = 1.0
+    return np.clip(state, 0.0, 1.0)
+
+
+def recorded_states(
+    choices: Sequence[Choice], ahead: Sequence[tuple[float, float]], row: Sequence[int], target: float
+) -> np.ndarray:
+    """The states (steps + 1, state_size) of a walk in another search, from what was kept of it (`past.ahead_of`)."""
+    static = _facts(choices)
+    shares = [1.0, *(width / choice.size for width, choice in zip(row, choices, strict=True))]
+    return np.stack([_state(static, at, ahead[at], target, shares[at]) for at in range(len(row) + 1)])
+
+
 class Walk:
     """States and actions over a space.
 
@@ -62,10 +87,7 @@ class Walk:
     def __init__(self, budget: Budget, *, lower_wall: bool = True) -> None:
         self.budget = budget
         self.lower_wall = lower_wall
-        choices = budget.space.choices
-        largest = max(choice.features.get("damage", 0.0) for choice in choices) or 1.0
-        static = [facts(choice, i / len(choices), largest) for i, choice in enumerate(choices)]
-        self._static = np.array(static, dtype=np.float32)
+        self._static = _facts(budget.space.choices)
         self.state_size = self._static.shape[1] + 4
 
     @property
@@ -79,11 +101,7 @@ class Walk:
         if_full = budget.predicted((*row, *budget.full[at:]))
         if_narrowest = budget.predicted((*row, *budget.narrowest[at:]))
         previous = row[-1] / budget.full[at - 1] if row else 1.0
-        moving = [1.0 - if_full, if_full - budget.space.target, if_full - if_narrowest, previous]
-        state = np.concatenate([self._static[min(at, self.steps - 1)], np.array(moving, dtype=np.float32)])
-        if at == self.steps:
-            state[0] = 1.0
-        return np.clip(state, 0.0, 1.0)
+        return _state(self._static, at, (if_full, if_narrowest), budget.space.target, previous)
 
     def states(self, row: Sequence[int]) -> np.ndarray:
         """All states (steps + 1, state_size) of the episode that ends in `row`."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 
-from ...graph import ChannelAnalysis, slim
+from ...graph import ChannelAnalysis
 from ..precision import Converter, Same
 from ..progress import SearchProgress
 from ..recovery.importance import Ranking
-from ..recovery.refit import Refitter
 from ..score import Scorer
 from .agents import Agent
 from .meter import Meter
@@ -36,7 +35,8 @@ class Evaluator:
     model: onnx.ModelProto
     analysis: ChannelAnalysis
     ranking: Ranking
-    refitter: Refitter
+    correct: Callable[[Mapping[str, tuple[int, ...]]], onnx.ModelProto]
+    """From a removal to the slim net, corrected."""
     scorer: Scorer
     meter: Meter
     trials: Trials
@@ -47,9 +47,8 @@ class Evaluator:
     """Into the precision that runs on the device."""
 
     def build(self, plan: Widths) -> onnx.ModelProto:
-        """The slim net of a plan in fp32, its consumers refitted."""
-        removal = self.ranking.removal(plan)
-        return slim(self.refitter(removal), removal, analysis=self.analysis)
+        """The slim net of a plan in fp32, corrected."""
+        return self.correct(self.ranking.removal(plan))
 
     def deployed(self, plan: Widths) -> onnx.ModelProto:
         """The same in the precision that runs on the device."""
@@ -90,12 +89,19 @@ class Searched:
 
 
 def search(
-    agent: Agent, evaluator: Evaluator, episodes: int, target: float, before: Iterable[Trial], progress: SearchProgress
+    agent: Agent,
+    evaluator: Evaluator,
+    episodes: int,
+    target: float,
+    before: Iterable[Trial],
+    progress: SearchProgress,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Searched:
     """Ask, evaluate and tell until `episodes` trials are on record, or the agent has nothing new.
 
     Args:
         before: trials of the run that is resumed, which the agent has learned from already.
+        on_trial: told of every new trial.
 
     Returns:
         What happened; trials that ended before a Ctrl-C count.
@@ -117,6 +123,7 @@ def search(
                 trial = evaluator.evaluate(plan)
                 with evaluator.tally.timed(AGENT):
                     agent.tell(plan, trial.outcome)
+                on_trial(trial)
                 done += 1
                 best = trial if better(trial.outcome, best.outcome if best else None, target) else best
                 met = best is not None and best.ratio <= target

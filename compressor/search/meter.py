@@ -14,6 +14,7 @@ import onnx
 from ...errors import DeviceSpecError, RunError
 from ...runtime import Comparator, Device, Latency, LatencyTable, Ratio, compare
 from ..report import DeviceFacts
+from .past import HISTORY
 from .prediction import Table
 from .space import Widths
 from .trials import Trials
@@ -173,7 +174,7 @@ class ReplayMeter:
             }
             self._finals = {key: trials.recall(key) for key in [_key("final", trial.plan) for trial in trials]}
             device_facts, table, self._baseline = (trials.recall(key) for key in ("device", "table", "baseline"))
-            conversion = trials.recall(CONVERSION)
+            conversion, started_from = trials.recall(CONVERSION), trials.recall(HISTORY)
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
         self.facts = DeviceFacts(**device_facts)
@@ -182,6 +183,9 @@ class ReplayMeter:
             record.record(key, value)
         if conversion is not None:
             record.record(CONVERSION, conversion)
+        if started_from is not None and record.recall(HISTORY) is None:
+            # The agent starts from what it started from then, and nothing of a replay is news.
+            record.record(HISTORY, {**started_from, "keep": False})
         self._record = record
 
     def keep_table(self) -> None:

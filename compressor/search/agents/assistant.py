@@ -34,6 +34,7 @@ class Assistant:
         self.place = np.sqrt(self.damage)
         self.plans = np.zeros((0, len(damage)), dtype=int)
         self.losses = np.zeros(0)
+        self.inherited = 0
         self._guesses: list[tuple[float, float]] = []
         self._settings = (0.3, 0.3, 0.05)
         self._fitted = 0
@@ -41,6 +42,18 @@ class Assistant:
     def features(self, plans: np.ndarray) -> np.ndarray:
         """Places (n, groups) of the plans."""
         return self.place[np.arange(plans.shape[1]), plans]
+
+    def inherit(self, plans: np.ndarray, losses: np.ndarray) -> None:
+        """Losses (n,) of plans (n, groups) in an earlier search of these groups: known, but no proof of trust."""
+        self.inherited = len(losses)
+        self.plans = np.vstack([plans, self.plans])
+        self.losses = np.append(losses, self.losses)
+        self._fit()
+
+    @property
+    def observed(self) -> int:
+        """Losses of this search."""
+        return len(self.losses) - self.inherited
 
     def observe(self, plan: np.ndarray, loss: float) -> None:
         """Learn one loss; what was predicted for it beforehand counts for `trust`."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..budget import Budget, Row
+from ..past import Past
 from ..reward import better
 from ..space import Outcome, Space, Widths
 from .planner import Planner
@@ -22,7 +23,7 @@ class Agent(ABC):
     1. `ask` gives a whole plan, every width one that its choice offers. It may be called again before `tell`.
     2. `tell` takes any plan of the space, asked for or not.
     3. The same constructor arguments and the same sequence of calls give the same plans: randomness comes from the seed
-       alone, and nothing depends on the clock.
+       alone, and nothing depends on the clock. A past that it was warmed with is one of the arguments.
 
     Rule 3 makes these two verbs enough to resume a search: see `replay`.
     """
@@ -41,6 +42,14 @@ class Agent(ABC):
         Raises:
             PlanError: `plan` does not fit the space.
         """
+
+    def warm(self, past: Past) -> bool:
+        """Start from what earlier searches left; called before the first `ask` or not at all.
+
+        Returns:
+            Whether the agent makes use of it.
+        """
+        return False
 
     @property
     def exhausted(self) -> bool:

@@ -18,6 +18,9 @@ Where this departs from the paper:
 6. Ours: a share of the later episodes changes the best plan so far in one or two groups and lets the budget adjust the
    others, instead of asking the actor. `mutation=0.0` switches it off.
 7. No plan is evaluated twice: one that comes up again is changed in a few groups first.
+8. After Mu et al. (arXiv 2107.08815), where there is a history: actor and critic are trained on it beforehand, part of
+   each batch is drawn from it for the first half of the search, the warm-up is shorter, and a learned predictor of the
+   score (`assistant`) chooses among several of the actor's plans while it ranks real outcomes well.
 
 With 5 and 6 off this is AMC as published, but for 1 to 4 and 7. On made-up nets of 30 groups (those of the tests) an
 actor that starts from nothing is still far behind the knapsack after 150 evaluations: there, 5 and 6 carry the search.
@@ -35,11 +38,14 @@ from torch import Tensor, nn
 
 from ..budget import Row
 from ..environment import Walk
+from ..past import Past
 from ..reward import reward
 from ..space import Outcome, Space
 from .base import BudgetAgent
+from .inherited import Inherited, draw
 from .learning import Memory, follow, in_spreads, one_thread, perceptron
 from .registry import register
+from .screen import Screen
 
 __all__ = ["DDPG", "Settings"]
 
@@ -76,6 +82,10 @@ class Settings:
     """Rewards further from the median than this many spreads count as that far (ours; AMC: None)."""
     demonstrations: float = 0.7
     """Share of the warm-up that are demonstrations, the others random walks (ours; AMC: 0)."""
+    rehearsal: int = 300
+    """Gradient steps on the history beforehand (ours)."""
+    screened: int = 4
+    """Plans that the assistant chooses among, where there is a history (ours)."""
     mutation: float = 0.8
     """Share of the later episodes that change the best plan instead of asking the actor (ours; AMC: 0)."""
 
@@ -101,12 +111,30 @@ class DDPG(BudgetAgent):
         self.actor_steps = torch.optim.Adam(self.actor.parameters(), s.actor_rate, fused=True)
         self.critic_steps = torch.optim.Adam(self.critic.parameters(), s.critic_rate, fused=True)
 
+        self.inherited: Inherited | None = None
+        self.screen: Screen | None = None
+
+    def warm(self, past: Past) -> bool:
+        self.inherited = Inherited(past, self.settings.cutoff or 3.0)
+        self.screen = Screen(self, past)
+        self.warm_up = max(1, self.warm_up // 3)
+        with one_thread():
+            for _ in range(self.settings.rehearsal):
+                self._update()
+        return True
+
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
         self.asked += 1
         if self.asked <= self.warm_up:
             return self._demonstration() if self.rng.random() < self.settings.demonstrations else self._random_walk()
+        if self.screen is None:
+            return self._candidate()
+        return self.screen.choose([self._candidate() for _ in range(self.settings.screened)])
+
+    def _candidate(self) -> Row:
+        """A change of the best plan, or the actor's plan."""
         if self.best and self.rng.random() < self.settings.mutation:
             return self.planner.mutate(self.best[0], moves=int(self.rng.integers(1, 3)))
         with one_thread():
@@ -156,6 +184,8 @@ class DDPG(BudgetAgent):
         self.told += 1
         self.values.append(value)
         self.memory.add(self.walk.states(row), self.walk.actions(row), value)
+        if self.screen is not None:
+            self.screen.observe(row, outcome)
         if self.told >= self.warm_up:
             with one_thread():
                 for _ in range(self.settings.updates):
@@ -164,8 +194,8 @@ class DDPG(BudgetAgent):
     def _update(self) -> None:
         """One gradient step of critic and actor, one step of the target nets (Lillicrap et al., ICLR 2016, alg. 1)."""
         s = self.settings
-        states, actions, rewards, after, final = self.memory.sample(s.batch, self.rng)
-        values = self._less_baseline(self._cut(rewards))
+        states, actions, rewards, after, final = self._batch()
+        values = self._less_baseline(rewards)
         state, action, value, following, last = map(torch.from_numpy, (states, actions, values, after, final))
 
         with torch.no_grad():
@@ -183,6 +213,11 @@ class DDPG(BudgetAgent):
 
         follow(self.target_actor, self.actor, s.tau)
         follow(self.target_critic, self.critic, s.tau)
+
+    def _batch(self) -> tuple[np.ndarray, ...]:
+        """Transitions to learn from; of earlier searches too, while they count."""
+        progress = self.told / self.episodes
+        return draw(self.settings.batch, self.memory, self._cut, self.inherited, progress, self.rng)
 
     def _q(self, critic: nn.Module, state: Tensor, action: Tensor) -> Tensor:
         return critic(torch.cat([state, action], dim=1))

@@ -13,7 +13,10 @@ Here
 3. the search exchanges widths of one or two groups within the budget of the corrected device table, from the policy's
    proposals and from the best plans;
 4. stages (after BOCR's clusters, arXiv 2109.10591): at first the policy's noise moves groups of one stage of the net
-   together; later each group alone.
+   together; later each group alone;
+5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. Where the
+   groups are the same, their best plans, brought to the new budget, are the first proposals, and the assistant knows
+   their outcomes.
 
 The combination is ours.
 """
@@ -23,9 +26,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..budget import Row
+from ..past import Past
 from ..space import Outcome, Space
 from .assistant import Assistant
 from .base import BudgetAgent
+from .inherited import damage_weights
 from .registry import register
 
 __all__ = ["Ortrim"]
@@ -40,6 +45,10 @@ NEIGHBOURS = 400
 """Exchanges that are looked at in each."""
 TRUSTED = 0.2
 """Rank correlation from which the assistant's search is followed."""
+HANDED_DOWN = 4
+"""Plans of earlier searches that are tried first."""
+INHERITED = 40
+"""Outcomes of each earlier search that the assistant learns."""
 CLUSTERED = 0.15
 """Share of the evaluations in which groups of one cluster move together."""
 RATE = 0.15
@@ -63,17 +72,48 @@ class Ortrim(BudgetAgent):
         sizes = np.array([choice.size for choice in space.choices])
         self.clusters = np.unique(sizes, return_inverse=True)[1]
 
+        self.handed_down: list[Row] = []
+        """Plans of earlier searches, the best last; they are asked for first."""
+
+    def warm(self, past: Past) -> bool:
+        planner = self.planner
+        planner.damage = planner.damage * damage_weights(past, self.space.choices)[:, None]
+        self.assistant = Assistant(planner.damage)
+        plans, losses = [], []
+        for source in past.sources:
+            if not source.same_groups(self.space.choices):
+                continue
+            order = np.argsort(source.rewards())[::-1]
+            for at in order[:HANDED_DOWN]:
+                row = planner.settle(
+                    planner.index(source.trials[at].row), planner.rates, np.ones(len(self.groups), bool)
+                )
+                if row not in self.handed_down:
+                    self.handed_down.insert(0, row)
+            # Good ones and others: what to avoid is worth knowing too.
+            for at in order[:: max(1, len(order) // INHERITED)]:
+                plans.append(planner.index(source.trials[at].row))
+                losses.append(1.0 - source.trials[at].outcome.score)
+        if plans:
+            self.assistant.inherit(np.stack(plans), np.array(losses))
+        self.handed_down = self.handed_down[-HANDED_DOWN:]
+        return True
+
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
         self.asked += 1
+        while self.handed_down:
+            row = self.handed_down.pop()
+            if row not in self.known and self.budget.fits(row):
+                return row
         if self.best is None or self.best[1].ratio > self.space.target:
             # While the first plans miss the target, each corrects the table, and the knapsack has another solution.
             plain = self.planner.knapsack(np.ones(len(self.groups)))
             if plain not in self.known:
                 return plain
         proposals = [row for row in (self._sample() for _ in range(PROPOSALS)) if row not in self.known]
-        if len(self.assistant.losses) < 6 or not self._trusted():
+        if self.assistant.observed < 6 or not self._trusted():
             return proposals[0] if proposals else self._centre()
         starts = [*proposals, *(row for _, row in sorted(self.told)[:STARTS])]
         found = self._search(starts) if starts else None
@@ -139,7 +179,7 @@ class Ortrim(BudgetAgent):
     def _value(self, plans: np.ndarray) -> np.ndarray:
         """Expected loss less a share of its uncertainty that shrinks towards the end."""
         mean, deviation = self.assistant.predict(plans)
-        left = max(0.0, 1.0 - len(self.assistant.losses) / self.episodes)
+        left = max(0.0, 1.0 - self.assistant.observed / self.episodes)
         return mean - (0.2 + 0.8 * left) * deviation
 
     # -- what to learn from it ---------------------------------------------------------------------------------------

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 
 from ..budget import Budget, Row
-from ..space import Choice, Space
+from ..space import Choice
 
 __all__ = ["Planner", "damage_curve"]
 
 
-def damage_curve(choice: Choice, space: Space) -> np.ndarray:
+def damage_curve(choice: Choice, hints: Mapping[str, Mapping[int, float]]) -> np.ndarray:
     """Expected damage (widths,) of each width of one group; 0 at full width.
 
-    From `space.damage` where it is known (linear in between); else a parabola through the damage at half width; else
-    the same parabola for every group, which spreads the cut evenly.
+    From the hints (`Space.damage`) where it is known (linear in between); else a parabola through the damage at half
+    width; else the same parabola for every group, which spreads the cut evenly.
     """
     share = np.array(choice.widths) / choice.size
-    known = {width: value for width, value in space.damage.get(choice.group, {}).items() if width < choice.size}
+    known = {width: value for width, value in hints.get(choice.group, {}).items() if width < choice.size}
     if known:
         at = [*sorted(known), choice.size]
         # Least squares cannot do better with fewer channels; a hint that says so is noise.
@@ -45,7 +46,7 @@ class Planner:
         """Damage (groups, most widths) of each width; inf where a group has fewer widths."""
         damage = self._padded.copy()
         for g, choice in enumerate(self.budget.space.choices):
-            damage[g, : self.last[g] + 1] = damage_curve(choice, self.budget.space)
+            damage[g, : self.last[g] + 1] = damage_curve(choice, self.budget.space.damage)
         return damage
 
     @cached_property

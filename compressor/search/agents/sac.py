@@ -13,6 +13,8 @@ and is learned. Where this departs from the papers:
    meaning. It stays at 0.1 and is not tuned.
 4. A share of the first episodes takes uniform actions; the first of all is the plan that keeps one share everywhere.
 
+5. Where there is a history it is used as by `ddpg` (transfer, augmented transfer, assistant).
+
 `context` is appended to every state. It is empty here; a search whose reward drifts can tell the agent of it that way
 (RLAL, CVPR 2024, conditions its actor and critics on a representation of the training epoch).
 """
@@ -30,11 +32,14 @@ from torch import Tensor, nn
 
 from ..budget import Row
 from ..environment import Walk
+from ..past import Past
 from ..reward import reward
 from ..space import Outcome, Space
 from .base import BudgetAgent
+from .inherited import Inherited, draw
 from .learning import Memory, follow, in_spreads, one_thread, perceptron
 from .registry import register
+from .screen import Screen
 
 __all__ = ["SAC", "Settings"]
 
@@ -66,6 +71,10 @@ class Settings:
     """Share of the episodes with uniform actions."""
     updates: int = 10
     """Gradient steps an episode after the warm-up (ours)."""
+    rehearsal: int = 300
+    """Gradient steps on the history beforehand, where there is one (ours)."""
+    screened: int = 4
+    """Plans that the assistant chooses among, where there is a history (ours)."""
     cutoff: float = 3.0
     """Rewards further from the median than this many spreads count as that far (ours)."""
 
@@ -99,6 +108,18 @@ class SAC(BudgetAgent):
         self.actor_steps = torch.optim.Adam(self.actor.parameters(), s.actor_rate, fused=True)
         self.critic_steps = torch.optim.Adam(self.critics.parameters(), s.critic_rate, fused=True)
 
+        self.inherited: Inherited | None = None
+        self.screen: Screen | None = None
+
+    def warm(self, past: Past) -> bool:
+        self.inherited = Inherited(past, self.settings.cutoff, self.context)
+        self.screen = Screen(self, past)
+        self.warm_up = max(1, self.warm_up // 3)
+        with one_thread():
+            for _ in range(self.settings.rehearsal):
+                self._update()
+        return True
+
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
@@ -108,7 +129,9 @@ class SAC(BudgetAgent):
         if self.asked <= self.warm_up:
             return self._walk(lambda row: float(self.rng.random()))
         with one_thread(), torch.no_grad():
-            return self._walk(self._act)
+            if self.screen is None:
+                return self._walk(self._act)
+            return self.screen.choose([self._walk(self._act) for _ in range(self.settings.screened)])
 
     def _walk(self, act: Callable[[Row], float]) -> Row:
         row: Row = ()
@@ -146,6 +169,8 @@ class SAC(BudgetAgent):
         context = np.broadcast_to(self.context, (len(states), len(self.context)))
         actions = np.clip(self.walk.actions(row), EDGE, 1.0 - EDGE)
         self.memory.add(np.concatenate([states, context], axis=1), actions, value)
+        if self.screen is not None:
+            self.screen.observe(row, outcome)
         if self.told >= self.warm_up:
             with one_thread():
                 for _ in range(self.settings.updates):
@@ -154,9 +179,7 @@ class SAC(BudgetAgent):
     def _update(self) -> None:
         """One gradient step of the critics, one of the actor, one step of the target critics."""
         s = self.settings
-        states, actions, rewards, after, final = self.memory.sample(s.batch, self.rng)
-        values = in_spreads(rewards, self.values, s.cutoff)
-        state, action, value, following, last = map(torch.from_numpy, (states, actions, values, after, final))
+        state, action, value, following, last = map(torch.from_numpy, self._batch())
 
         with torch.no_grad():
             drawn, density = self._draw(following)
@@ -175,6 +198,15 @@ class SAC(BudgetAgent):
         self.critics.requires_grad_(True)
         self.actor_steps.step()
         follow(self.target_critics, self.critics, s.tau)
+
+    def _batch(self) -> tuple[np.ndarray, ...]:
+        """Transitions to learn from; of earlier searches too, while they count."""
+        progress = self.told / self.episodes
+        return draw(self.settings.batch, self.memory, self._cut, self.inherited, progress, self.rng)
+
+    def _cut(self, rewards: np.ndarray) -> np.ndarray:
+        """Rewards in spreads from their median, within the cutoff."""
+        return in_spreads(rewards, self.values, self.settings.cutoff)
 
     def _least(self, critics: nn.ModuleList, states: Tensor, actions: Tensor) -> Tensor:
         """The smaller of both critics' values (n, 1)."""

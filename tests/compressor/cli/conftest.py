@@ -30,14 +30,6 @@ def place(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """Figures of layers go to a cache of the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture
 def ortrim():
     """`ortrim(*args)` in this process: a result with `exit_code`, `stdout` and `stderr`."""
