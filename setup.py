@@ -19,6 +19,8 @@ LACKS_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform not in
 SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 # What --agent bocr needs.
 BO = ["botorch>=0.12", "scipy>=1.11"]
+# What --ray needs.
+RAY = ["ray>=2.40"]
 
 
 def packages() -> list[str]:
@@ -60,7 +62,8 @@ setup(
     extras_require={
         "serve": SERVE,
         "bo": BO,
-        "dev": [*SERVE, *BO, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
+        "ray": RAY,
+        "dev": [*SERVE, *BO, *RAY, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},
 )

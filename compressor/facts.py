@@ -88,7 +88,7 @@ def describe(
     """Everything that the report shows of a run that has ended."""
     trials = list(evaluator.trials)
     widths = net.widths(winner.trial.plan)
-    scorer = evaluator.scorer
+    scorer = evaluator.maker.scorer
     return ReportData(
         ortrim=version(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -53,7 +53,7 @@ def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> I
     near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
     fastest = min(trial.ratio for trial in trials)
     for trial in sorted(near, key=lambda trial: (-trial.score, trial.ratio))[:MOST_FINALISTS]:
-        latency = evaluator.meter.final(trial.plan, evaluator.deployed(trial.plan))
+        latency = evaluator.meter.final(trial.plan, evaluator.maker.deployed(trial.plan))
         log.info("finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio)
         if latency.value <= target:
             yield Winner(trial, latency)
@@ -69,8 +69,8 @@ def convert(
 ) -> onnx.ModelProto:
     """What was recovered in fp32, in the precision that was asked for: the best of the ways to get there."""
     variants = []
-    for name, model in evaluator.converter.variants(recovered):
-        score = evaluator.scorer.score(model)
+    for name, model in evaluator.maker.converter.variants(recovered):
+        score = evaluator.maker.scorer.score(model)
         on_stage(name, score)
         variants.append((score.for_search, model))
     return max(variants, key=lambda variant: variant[0])[1] if variants else recovered
@@ -91,11 +91,11 @@ def recover(
     Raises:
         VerificationError: the slim graph does not compute what it should.
     """
-    removal = evaluator.ranking.removal(winner.trial.plan)
+    removal = evaluator.maker.ranking.removal(winner.trial.plan)
     plain = slim(evaluator.model, removal, analysis=evaluator.analysis)
     verify(evaluator.model, plain, removal, analysis=evaluator.analysis)
-    corrected = evaluator.build(winner.trial.plan)
-    score = evaluator.scorer.score(corrected)
+    corrected = evaluator.maker.build(winner.trial.plan)
+    score = evaluator.maker.scorer.score(corrected)
     on_stage("correction of the winner", score)
     if net.composable:
         whole, analysis, gone = net.original, net.original_analysis, net.in_original(removal)
@@ -104,14 +104,14 @@ def recover(
     best = corrected
     for _ in range(MOST_REFITS):
         refitted = refit_sequentially(whole, best, gone, calibration, analysis=analysis, seed=seed)
-        after = evaluator.scorer.score(refitted)
+        after = evaluator.maker.scorer.score(refitted)
         on_stage("sequential refit", after)
         if after.for_search <= score.for_search:
             break
         best, score = refitted, after
     if any(node.op_type == "BatchNormalization" for node in best.graph.node):
         estimated = reestimate(best, calibration)
-        after = evaluator.scorer.score(estimated)
+        after = evaluator.maker.scorer.score(estimated)
         on_stage("BatchNormalization re-estimated", after)
         if after.for_search > score.for_search:
             best = estimated

@@ -43,6 +43,8 @@ class Job:
     precision: str
     correction: str
     history: bool
+    jobs: int
+    cluster: str | None
 
     def check(self) -> None:
         """Refuse what cannot work before any time is spent on it.
@@ -57,6 +59,8 @@ class Job:
             raise InputError(f"--episodes must be at least 1, got {self.episodes}")
         if self.finetune is not None:
             self.finetune.check()
+        if self.jobs < 1:
+            raise InputError(f"--jobs must be at least 1, got {self.jobs}")
         if self.steps < 1:
             raise InputError(f"--steps must be at least 1, got {self.steps}")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
@@ -92,5 +96,6 @@ class Job:
             "min_score": self.min_score,
             "precision": self.precision,
             "correction": self.correction,
+            "jobs": self.jobs,
             "finetune": None if self.finetune is None else self.finetune.to_dict(),
         }

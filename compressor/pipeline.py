@@ -29,8 +29,9 @@ from .rundir import RunDirectory
 from .score import ClassScore, Score
 from .search.evaluation import Evaluator
 from .search.trials import Trials
+from .searching import meter_of, search_net
 from .sitting import Sitting
-from .stepping import has_steps, meter_of, search_net, step_toward
+from .stepping import has_steps, step_toward
 from .subject import Subject, read_subject
 from .target import Target
 from .tuning import tune
@@ -79,6 +80,8 @@ def compress(
     precision: str = "fp32",
     correction: str = "sequential",
     history: bool = True,
+    jobs: int = 1,
+    cluster: str | None = None,
     resume: bool = False,
     force: bool = False,
     show: bool = False,
@@ -109,6 +112,9 @@ def compress(
             less (see `recovery.correct`).
         history: start from earlier searches where some help, and keep this one's trials for later ones. With a
             history the plan depends on what is in it, besides the seed.
+        jobs: candidates that are scored at a time, each in a process of its own. They are proposed before any of them
+            is known, so the plan depends on it.
+        cluster: address of a Ray cluster that scores them, or `local` (see `search.scoring.cluster`).
         resume: go on with the run in `run_dir`.
         force: an output and a run that are there may be replaced.
         show: progress on standard error.
@@ -139,6 +145,8 @@ def compress(
         precision=precision,
         correction=correction,
         history=history,
+        jobs=jobs,
+        cluster=cluster,
     )
     job.check()
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
@@ -240,7 +248,7 @@ def _win(
         if job.finetune is not None:
             small = tune(job, subject, small, run, sitting)
         small = convert(evaluator, small, stages.end)
-        score, classes = evaluator.scorer.detailed(small)
+        score, classes = evaluator.maker.scorer.detailed(small)
         if job.min_score is not None and score.value < job.min_score:
             raise TargetError(
                 f"the best model that meets {job.target} scores {score.value:.4f}, below --min-score "

@@ -72,6 +72,12 @@ __all__ = ["command"]
     help="Of candidates: sequential, or independent: quicker, and says less of how good they will be.",
 )
 @click.option(
+    "--jobs", type=int, default=1, show_default=True, metavar="N", help="Score N candidates at a time, in N processes."
+)
+@click.option(
+    "--ray", "cluster", metavar="ADDRESS", help="Score them on a Ray cluster instead; 'local' starts one here."
+)
+@click.option(
     "--history/--no-history",
     default=True,
     show_default=True,
@@ -114,6 +120,8 @@ def command(
     precision: str,
     correction: str,
     history: bool,
+    jobs: int,
+    cluster: str | None,
     finetune: float | None,
     finetune_minutes: float | None,
     min_score: float | None,
@@ -157,6 +165,8 @@ def command(
         precision=precision,
         correction=correction,
         history=history,
+        jobs=jobs,
+        cluster=cluster,
         seed=seed,
         output=output,
         run_dir=run_dir,

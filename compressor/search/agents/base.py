@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..reward import better
 from ..space import Outcome, Space, Widths
 from .planner import Planner
 
-__all__ = ["Agent", "BudgetAgent", "replay"]
+__all__ = ["Agent", "BudgetAgent", "Replayed", "replay"]
 
 
 class Agent(ABC):
@@ -57,18 +58,32 @@ class Agent(ABC):
         return False
 
 
-def replay(agent: Agent, trials: Iterable[tuple[Widths, Outcome]]) -> int:
-    """Bring a fresh agent to the state it had after `trials`, by asking and telling once for each.
+@dataclass(frozen=True)
+class Replayed:
+    """How an agent came to the state it had after some trials."""
 
-    Returns:
-        How many trials the agent would not have asked for. 0 means that they are its own, and the search goes on
-        exactly as if it had not been interrupted; others are learned from all the same.
+    foreign: int
+    """How many trials the agent would not have asked for. 0 means that they are its own, and the search goes on
+    exactly as if it had not been interrupted; others are learned from all the same."""
+    pending: tuple[dict[str, int], ...]
+    """What it asked for after that, and was not told of."""
+
+
+def replay(agent: Agent, trials: Sequence[tuple[Widths, Outcome]], jobs: int = 1) -> Replayed:
+    """Bring a fresh agent to the state it had after `trials`, by asking and telling as the search did.
+
+    Args:
+        jobs: plans that the search asked for at a time.
     """
     foreign = 0
-    for plan, outcome in trials:
-        foreign += agent.ask() != dict(plan)
-        agent.tell(plan, outcome)
-    return foreign
+    asked: list[dict[str, int]] = []
+    for start in range(0, len(trials), jobs):
+        asked = [agent.ask() for _ in range(jobs)]
+        for own, (plan, outcome) in zip(asked, trials[start : start + jobs], strict=False):
+            foreign += own != dict(plan)
+            agent.tell(plan, outcome)
+    left = len(trials) % jobs
+    return Replayed(foreign, tuple(asked[left:]) if left else ())
 
 
 class BudgetAgent(Agent):

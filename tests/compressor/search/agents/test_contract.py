@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ortrim.compressor.search import agents
 from ortrim.compressor.search.agents import Agent
+from ortrim.compressor.search.agents.base import Replayed
 from ortrim.compressor.search.agents.registry import BUILT_IN
 from ortrim.compressor.search.space import Choice, Outcome, Space
 from ortrim.errors import InputError, NothingToPruneError, PlanError
@@ -104,8 +105,25 @@ def test_replaying_trials_resumes_exactly(name, problem):
     straight = search(agents.create(name, space, 20, seed=0), space, 20)
 
     resumed = agents.create(name, space, 20, seed=0)
-    assert agents.replay(resumed, [(plan, outcome(space, plan)) for plan in straight[:12]]) == 0
+    assert agents.replay(resumed, [(plan, outcome(space, plan)) for plan in straight[:12]]) == Replayed(0, ())
     assert search(resumed, space, 8) == straight[12:]
+
+
+@pytest.mark.parametrize("name", [case for case in AVAILABLE if case.values != ("uniform",)])
+def test_replaying_resumes_within_a_round_of_several_plans(name, problem):
+    space = problem(groups=8).space
+    agent = agents.create(name, space, 16, seed=0)
+    rounds = []
+    for _ in range(4):
+        rounds.append([agent.ask() for _ in range(4)])
+        for plan in rounds[-1]:
+            agent.tell(plan, outcome(space, plan))
+    told = [(plan, outcome(space, plan)) for plan in [*rounds[0], *rounds[1][:2]]]
+    resumed = agents.create(name, space, 16, seed=0)
+    assert agents.replay(resumed, told, jobs=4) == Replayed(0, tuple(rounds[1][2:]))
+    for plan in rounds[1][2:]:
+        resumed.tell(plan, outcome(space, plan))
+    assert [resumed.ask() for _ in range(4)] == rounds[2]
 
 
 @every_agent

@@ -1,0 +1,61 @@
+"""From a plan to a net that can be measured, and its score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from ...precision import Converter, Same
+from ...recovery.importance import Ranking
+from ...score import Scorer
+from ..space import Widths
+
+__all__ = ["Maker", "Scored"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate that was built and scored, and is to be measured."""
+
+    model: onnx.ModelProto = field(repr=False)
+    """In the precision that runs on the device."""
+    score: float
+    spent: Mapping[str, float]
+    """Seconds, by what they went to."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Slims, corrects, converts and scores candidates of one model. Can be sent to another process."""
+
+    ranking: Ranking
+    correct: Callable[[Mapping[str, tuple[int, ...]]], onnx.ModelProto]
+    """From a removal to the slim net, corrected."""
+    scorer: Scorer
+    converter: Converter = field(default_factory=Same)
+    """Into the precision that runs on the device."""
+
+    def build(self, plan: Widths) -> onnx.ModelProto:
+        """The slim net of a plan in fp32, corrected."""
+        return self.correct(self.ranking.removal(plan))
+
+    def deployed(self, plan: Widths) -> onnx.ModelProto:
+        """The same in the precision that runs on the device."""
+        return self.converter.quick(self.build(plan))
+
+    def __call__(self, plan: Widths) -> Scored:
+        """Build and score a plan."""
+        started = time.perf_counter()
+        candidate = self.build(plan)
+        built = time.perf_counter()
+        spent = {"slimming and refitting": built - started}
+        if self.converter.precision != "fp32":
+            candidate = self.converter.quick(candidate)
+            spent[f"conversion to {self.converter.precision}"] = time.perf_counter() - built
+        converted = time.perf_counter()
+        score = self.scorer.score(candidate).for_search
+        spent["scoring"] = time.perf_counter() - converted
+        return Scored(candidate, score, spent)

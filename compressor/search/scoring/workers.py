@@ -1,0 +1,117 @@
+"""Who scores: this process, or several of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Protocol
+
+from ....errors import JobError
+from ..space import Widths
+from .maker import Maker, Scored
+
+__all__ = ["Here", "Processes", "Workers"]
+
+ATTEMPTS = 3
+"""How often a candidate is tried whose process dies."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Workers(Protocol):
+    """Scores several candidates at a time."""
+
+    jobs: int
+    """How many."""
+    maker: Maker
+    """What does it, for use in this process."""
+
+    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+        """The candidates of these plans, in their order; nothing computes any more when this returns.
+
+        Raises:
+            JobError: a process that scores died again and again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of processes."""
+        ...
+
+
+class Here:
+    """This process."""
+
+    jobs = 1
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker = maker
+
+    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+        return [self.maker(plan) for plan in plans]
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class Processes:
+    """Processes of this machine; one that dies is replaced, and its candidate tried again."""
+
+    def __init__(self, maker: Maker, jobs: int) -> None:
+        self.maker, self.jobs = maker, jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+        for _ in range(ATTEMPTS):
+            self._pool = self._pool or self._open()
+            try:
+                with _one_thread_each():  # workers are started as they are needed
+                    return list(self._pool.map(_score, plans))
+            except BrokenProcessPool:
+                self.close()
+        raise JobError(
+            f"a process that scores candidates died {ATTEMPTS} times in a row, perhaps for want of memory: "
+            f"try fewer --jobs than {self.jobs}"
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _open(self) -> ProcessPoolExecutor:
+        # Not forked: onnxruntime and BLAS have threads, which a fork would leave behind with their locks taken.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_begin, initargs=(self.maker,))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started inside get one BLAS thread each; this one keeps its own."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_maker: Maker | None = None
+"""Of a worker process: it is sent once."""
+
+
+def _begin(maker: Maker) -> None:
+    global _maker
+    _maker = maker
+
+
+def _score(plan: Widths) -> Scored:
+    assert _maker is not None, "the pool's initializer sets it"
+    return _maker(plan)

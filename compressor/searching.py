@@ -1,0 +1,174 @@
+"""One search of one net: units ranked, widths offered, candidates tried, and the best of them lined up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import graph
+from ..runtime import Device, LayerShape, layer_shapes
+from .cache import layer_cache
+from .finalists import SEARCH_MARGIN, Winner, finalists
+from .history import Keeper, graph_hash
+from .job import Job
+from .net import Net
+from .precision import LAYERS, Converter, Int8, Scheme, converter_for
+from .recovery import Alone, Corrector, Feeds, Moments, gather, rank, samples_for
+from .search import agents
+from .search.candidates import build_space
+from .search.evaluation import SPENT, Evaluator, Searched, search
+from .search.meter import CONVERSION, LiveMeter, Meter, ReplayMeter, open_meter
+from .search.prediction import Prediction
+from .search.scoring import Maker, open_workers
+from .search.space import Space
+from .search.tally import Tally
+from .search.trials import Trials
+from .sitting import Sitting
+from .subject import Subject
+
+__all__ = ["Found", "conversion_of", "meter_of", "search_net"]
+
+_ACTIVATIONS = ("uint8", "int8")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one search."""
+
+    evaluator: Evaluator
+    space: Space
+    searched: Searched
+    seconds: float
+    finalists: Iterator[Winner]
+
+
+def meter_of(job: Job, subject: Subject, device: str, trials: Trials) -> LiveMeter | ReplayMeter:
+    """What measures on `device` against the original, and writes down in `trials`."""
+    sample = {name: array[:1] for name, array in subject.images.calibration.feeds().items()}
+    return open_meter(device, subject.original, sample, trials, layer_cache(), job.seed)
+
+
+def search_net(
+    job: Job, subject: Subject, net: Net, meter: Meter, trials: Trials, target: float, sitting: Sitting
+) -> Found:
+    """Rank the net's units, offer widths, and search.
+
+    Args:
+        trials: of this search; those that are there were made before.
+        target: ratio to the original's latency.
+    """
+    loaded, analysis, calibrating = net.model, net.analysis, subject.images.calibration.feeds()
+    names = {group.name for group in subject.groups}
+    moments = gather(loaded, analysis, calibrating, seed=job.seed)
+    ranking = rank(loaded, analysis, moments=moments, seed=job.seed)
+    sitting.stages.end("channel ranking")
+    conversion = conversion_of(job, subject, meter, trials)
+    converter = conversion.converter
+    samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
+    prediction = Prediction(analysis, _in_precision(layer_shapes(loaded, samples), converter), meter.table)
+    if net.model is not net.original or converter.precision != "fp32":
+        shapes = _in_precision(layer_shapes(net.original, samples), converter)
+        whole = Prediction(net.original_analysis, shapes, meter.table)
+        # What the table leaves out (sums, rounding between layers) is in the measured ratio.
+        prediction.reference_ms = whole.full_ms / conversion.ratio
+    space = build_space(
+        analysis,
+        tuple(group for group in analysis.groups if group.name in names),
+        prediction,
+        ranking,
+        target * (1 - SEARCH_MARGIN),
+        model=loaded,
+    )
+    meter.keep_table()
+    sitting.stages.end("latency table")
+    agent = agents.create(job.agent, space, job.episodes, job.seed)
+    tally = Tally(trials.recall(SPENT))
+
+    def maker(threads: int) -> Maker:
+        correct = _correction(job, net, moments, calibrating, threads)
+        scorer = replace(subject.scorer, device=Device("cpu", threads=threads))
+        return Maker(ranking, correct, scorer, converter)
+
+    workers = open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)
+    evaluator = Evaluator(loaded, analysis, workers, meter, trials, target, tally)
+    keeper = Keeper.start(space, _facts(job, net, subject, meter, target), trials, sitting.note, keep=job.history)
+    if keeper.past is not None and agent.warm(keeper.past):
+        sitting.note(keeper.note())
+    before = list(trials)
+    replayed = agents.replay(agent, [(trial.plan, trial.outcome) for trial in before], job.jobs)
+    progress = sitting.progress(job.episodes, len(trials))
+    with closing(keeper), closing(workers):
+        searched = search(
+            agent,
+            evaluator,
+            job.episodes,
+            target,
+            before,
+            progress,
+            pending=replayed.pending,
+            on_trial=keeper.add,
+        )
+    if searched.interrupted:
+        sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
+    seconds = sitting.stages.end("search")
+    return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
+
+
+def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:
+    """What the history keeps of a search, besides what it could choose from."""
+    return {
+        "model": job.model.name,
+        "graph": graph_hash(net.model),
+        "device": meter.facts.spec,
+        "cpu": meter.facts.cpu,
+        "onnxruntime": meter.facts.onnxruntime,
+        "precision": job.precision,
+        "target": target,
+        "agent": job.agent,
+        "seed": job.seed,
+        "kind": f"{subject.scorer.baseline.kind}, {subject.scorer.baseline.detail}, {job.correction}",
+    }
+
+
+def _correction(job: Job, net: Net, moments: Moments, images: Feeds, threads: int) -> Corrector | Alone:
+    """What corrects candidates."""
+    if job.correction == "independent":
+        return Alone(net.model, net.analysis, moments)
+    samples = samples_for(graph.macs(net.model))
+    return Corrector(net.model, net.analysis, moments, images, samples=samples, threads=threads, seed=job.seed)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The converter of a job, and the latency of the converted original as a share of that of the original."""
+
+    converter: Converter
+    ratio: float
+
+
+def conversion_of(job: Job, subject: Subject, meter: Meter, trials: Trials) -> Conversion:
+    """Measured once and kept with the trials; of the ways to write int8 activations the fastest."""
+    converter = converter_for(job.precision, subject.loaded, subject.images.calibration.feeds())
+    if converter.precision == "fp32":
+        return Conversion(converter, 1.0)
+    known = trials.recall(CONVERSION)
+    if known is None:
+        ways = [replace(converter, scheme=Scheme(kind)) for kind in _ACTIVATIONS] if isinstance(converter, Int8) else []
+        measured = [(meter.quick({}, way.quick(subject.loaded)).ratio, way) for way in ways or [converter]]
+        ratio, converter = min(measured, key=lambda item: item[0])
+        known = {"ratio": ratio, "activations": converter.scheme.activations if isinstance(converter, Int8) else None}
+        trials.record(CONVERSION, known)
+    elif isinstance(converter, Int8):
+        converter = replace(converter, scheme=Scheme(known["activations"]))
+    return Conversion(converter, known["ratio"])
+
+
+def _in_precision(shapes: Mapping[str, LayerShape], converter: Converter) -> dict[str, LayerShape]:
+    """The layers that the precision changes, as the device then runs them."""
+    return {
+        node: replace(shape, dtype=converter.layer_dtype) if shape.op in LAYERS and shape.dtype == "float32" else shape
+        for node, shape in shapes.items()
+    }

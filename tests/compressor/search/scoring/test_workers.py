@@ -1,0 +1,117 @@
+"""Scoring in other processes gives what scoring here gives, and survives the death of a worker."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ortrim.compressor.data import InputSpec
+from ortrim.compressor.data.dataset import Dataset, TensorColumn
+from ortrim.compressor.recovery import Corrector, gather, rank
+from ortrim.compressor.score import Scorer
+from ortrim.compressor.search.scoring import Here, Maker, Processes, open_workers
+from ortrim.errors import JobError, PlanError
+from ortrim.graph import analyze
+from ortrim.runtime import Device
+
+
+@pytest.fixture(scope="module")
+def maker(residual, images):
+    analysis = analyze(residual)
+    moments = gather(residual, analysis, images[:48])
+    correct = Corrector(residual, analysis, moments, images[:48], samples=32, threads=1)
+    spec = InputSpec.from_model(residual)
+    dataset = Dataset(spec, {"x": TensorColumn(images[48:], spec.inputs[0])}, None, "arrays")
+    scorer = Scorer.build(residual, dataset, Device("cpu", threads=1))
+    return Maker(rank(residual, analysis, moments=moments), correct, scorer)
+
+
+@pytest.fixture(scope="module")
+def plans(residual):
+    groups = analyze(residual).groups
+    return [{group.name: max(1, group.size - cut) for group in groups} for cut in (1, 3, 5, 2, 4)]
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """A maker whose process is killed at a plan, so many times in all."""
+
+    maker: Maker
+    at: dict[str, int]
+    deaths: int
+    folder: Path
+
+    def __call__(self, plan):
+        died = len(list(self.folder.iterdir()))
+        if plan == self.at and died < self.deaths:
+            (self.folder / str(died)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.maker(plan)
+
+
+def same(found, wanted):
+    assert [scored.score for scored in found] == pytest.approx([scored.score for scored in wanted], abs=1e-5)
+    for a, b in zip(found, wanted, strict=True):
+        assert [tuple(t.dims) for t in a.model.graph.initializer] == [tuple(t.dims) for t in b.model.graph.initializer]
+        assert set(a.spent) == set(b.spent) == {"slimming and refitting", "scoring"}
+
+
+def test_one_job_is_this_process(maker):
+    workers = open_workers(lambda threads: maker, 1, None, 2)
+    assert isinstance(workers, Here)
+
+
+def test_processes_score_as_this_process_does_and_in_order(maker, plans):
+    here = Here(maker).score(plans)
+    assert len({round(scored.score, 4) for scored in here}) > 2
+    before = dict(os.environ)
+    pool = Processes(maker, 2)
+    try:
+        same(pool.score(plans), here)
+    finally:
+        pool.close()
+    assert dict(os.environ) == before
+
+
+def test_a_process_that_dies_is_replaced(maker, plans, tmp_path):
+    pool = Processes(Mortal(maker, plans[2], 1, tmp_path), 2)
+    try:
+        same(pool.score(plans), Here(maker).score(plans))
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        pool.close()
+
+
+def test_processes_that_die_again_and_again_end_the_job(maker, plans, tmp_path):
+    pool = Processes(Mortal(maker, plans[0], 99, tmp_path), 2)
+    with pytest.raises(JobError, match="--jobs than 2"):
+        pool.score(plans[:1])
+    pool.close()
+
+
+def test_an_error_of_a_candidate_is_raised_here(maker):
+    pool = Processes(maker, 2)
+    try:
+        with pytest.raises(PlanError, match="'nowhere'"):
+            pool.score([{"nowhere": 3}])
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_goes_on_when_one_worker_is_killed(maker, plans, tmp_path):
+    pytest.importorskip("ray")
+    workers = open_workers(lambda threads: Mortal(maker, plans[2], 1, tmp_path), 2, "local", 2)
+    try:
+        same(workers.score(plans), Here(maker).score(plans))
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        workers.close()
+
+
+def test_a_cluster_that_is_not_there_is_named(maker):
+    pytest.importorskip("ray")
+    with pytest.raises(JobError, match=r"--ray 127.0.0.1:1: "):
+        open_workers(lambda threads: maker, 2, "127.0.0.1:1", 2)
