@@ -53,7 +53,7 @@ def provenance(
     return {
         "ortrim.version": version(),
         "ortrim.source_sha256": source_sha256,
-        "ortrim.target": str(job.target),
+        "ortrim.target": "least" if job.target is None else str(job.target),
         "ortrim.device": device,
         "ortrim.latency_ratio": f"{winner.latency.value:.4f}",
         "ortrim.score": f"{score.value:.4f} ({score.kind}, {score.detail})",
@@ -95,7 +95,7 @@ def describe(
         model=_model_facts(job.model, net.original, job.model.read_bytes()),
         slim=_model_facts(output, slim, slim.SerializeToString()),
         device=evaluator.meter.facts,
-        target=TargetFacts(target_ratio, job.target.milliseconds),
+        target=TargetFacts(target_ratio, None if job.target is None else job.target.milliseconds),
         latency=LatencyFacts.from_ratio(latency),
         score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
         search=search,

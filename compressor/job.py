@@ -17,7 +17,10 @@ from .search import agents
 from .search.meter import REPLAY
 from .target import Target
 
-__all__ = ["Job"]
+__all__ = ["LADDER", "Job"]
+
+LADDER = tuple(round(0.9 * 0.84**step, 3) for step in range(12))
+"""Ratios that are searched where the least latency is asked for: from 0.9 to 0.13, each 0.84 of the one before."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Job:
 
     model: Path
     data: Path
-    target: Target
+    target: Target | None
+    """None asks for the least latency that keeps `min_score`."""
     device: str
     agent: str
     episodes: int
@@ -43,6 +47,7 @@ class Job:
     precision: str
     correction: str
     history: bool
+    front: int
     jobs: int
     cluster: str | None
 
@@ -59,6 +64,15 @@ class Job:
             raise InputError(f"--episodes must be at least 1, got {self.episodes}")
         if self.finetune is not None:
             self.finetune.check()
+        if self.front < 1:
+            raise InputError(f"--front must be at least 1, got {self.front}")
+        if self.target is None:
+            if self.min_score is None:
+                raise InputError("give --latency, or --min-score for the least latency that keeps it")
+            if self.steps > 1 or self.front > 1:
+                raise InputError("--steps and --front need a --latency to go to")
+        if self.front > 1 and self.steps > 1:
+            raise InputError("--front and --steps do not go together: a front comes of one search")
         if self.jobs < 1:
             raise InputError(f"--jobs must be at least 1, got {self.jobs}")
         if self.steps < 1:
@@ -75,13 +89,24 @@ class Job:
             device = Device.parse(self.device)
             check_precision(self.precision, "" if device.is_remote else device.name)
 
+    def targets(self, baseline_ms: float) -> tuple[float, ...]:
+        """The ratios to reach, slowest first: one, those of a front, or a ladder where the least latency is asked for.
+
+        Raises:
+            InputError: the original is as fast as the target already.
+        """
+        if self.target is None:
+            return LADDER
+        least = self.target.as_ratio(baseline_ms)
+        return tuple(least ** (number / self.front) for number in range(1, self.front + 1))
+
     def settings(self, sha256: str) -> dict[str, Any]:
         """What decides the course of the run, as JSON values: a resumed run must share it."""
         return {
             "model": os.fspath(self.model),
             "sha256": sha256,
             "data": os.fspath(self.data),
-            "target": str(self.target),
+            "target": "least" if self.target is None else str(self.target),
             "device": self.device,
             "agent": self.agent,
             "episodes": self.episodes,
@@ -96,6 +121,7 @@ class Job:
             "min_score": self.min_score,
             "precision": self.precision,
             "correction": self.correction,
+            "front": self.front,
             "jobs": self.jobs,
             "finetune": None if self.finetune is None else self.finetune.to_dict(),
         }

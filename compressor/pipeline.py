@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 from rich.console import Console
 
-from .. import graph
-from ..errors import InputError, OrtrimError, TargetError
+from ..errors import InputError, OrtrimError
 from ..runtime import Ratio
 from .data import Preprocessing
 from .distill import Settings as Finetuning
-from .facts import describe, provenance
+from .facts import describe
 from .files import check_output, sha256, write_whole
-from .finalists import MOST_RECOVERED, Winner, convert, recover
+from .front import front_facts, hand_out_front, places
 from .job import Job
 from .net import Net
 from .report import ReportData, SearchFacts, write_report
 from .rundir import RunDirectory
-from .score import ClassScore, Score
-from .search.evaluation import Evaluator
+from .score import Score
 from .search.trials import Trials
 from .searching import meter_of, search_net
 from .sitting import Sitting
 from .stepping import has_steps, step_toward
 from .subject import Subject, read_subject
 from .target import Target
-from .tuning import tune
 
 __all__ = ["Compressed", "compress"]
 
@@ -55,13 +51,15 @@ class Compressed:
     plan: dict[str, int]
     """Group -> units kept, of the groups that the search could change."""
     report: ReportData = field(repr=False)
+    front: tuple[Compressed, ...] = field(default=(), repr=False)
+    """The slower nets of a front, slowest first."""
 
 
 def compress(
     model: str | os.PathLike[str],
     *,
     data: str | os.PathLike[str],
-    target: Target | str,
+    target: Target | str | None = None,
     device: str = "cpu:threads=1",
     agent: str = "ddpg",
     episodes: int = 200,
@@ -80,6 +78,7 @@ def compress(
     precision: str = "fp32",
     correction: str = "sequential",
     history: bool = True,
+    front: int = 1,
     jobs: int = 1,
     cluster: str | None = None,
     resume: bool = False,
@@ -90,7 +89,7 @@ def compress(
 
     Args:
         data: images, see `ortrim.compressor.data.load_data`; labels are optional.
-        target: `0.6x` of the original, or `4.5ms`.
+        target: `0.6x` of the original, or `4.5ms`. Left out, the least latency that keeps `min_score`.
         device: where latency is measured, or `replay:RUN_DIR` for the latencies of an earlier run.
         agent: one of `ortrim.compressor.search.agents.names()`.
         episodes: candidates that are evaluated.
@@ -112,6 +111,8 @@ def compress(
             less (see `recovery.correct`).
         history: start from earlier searches where some help, and keep this one's trials for later ones. With a
             history the plan depends on what is in it, besides the seed.
+        front: how many nets to make in one search, their latencies evenly spread (in their logarithm) down to the
+            target; the slower ones are named after theirs (`slim_0.84x.onnx`).
         jobs: candidates that are scored at a time, each in a process of its own. They are proposed before any of them
             is known, so the plan depends on it.
         cluster: address of a Ray cluster that scores them, or `local` (see `search.scoring.cluster`).
@@ -145,12 +146,16 @@ def compress(
         precision=precision,
         correction=correction,
         history=history,
+        front=front,
         jobs=jobs,
         cluster=cluster,
     )
     job.check()
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
     output_path = None if output is None else check_output(output, force, inputs=[model, data])
+    if output_path is not None and job.front > 1 and job.target is not None and job.target.ratio is not None:
+        for place in places(output_path, job.targets(1.0)):
+            check_output(place, force, inputs=[model, data])
     subject = read_subject(job)
     settings = job.settings(sha256(job.model))
     with ExitStack() as stack:
@@ -177,94 +182,66 @@ def _run(
     show: bool,
     settings: dict[str, Any],
 ) -> Compressed:
-    scorer = subject.scorer
     sitting = Sitting(console=None if show else Console(quiet=True))
-    for note in filter(None, (subject.images.note, *scorer.notes)):
+    for note in filter(None, (subject.images.note, *subject.scorer.notes)):
         sitting.note(note)
     net = Net(subject.loaded, subject.analysis, subject.loaded, subject.analysis)
     for step in range(1, job.steps):
         net = step_toward(job, subject, net, step, run, sitting, settings)
     with closing(meter_of(job, subject, job.device, trials)) as meter:
-        target = job.target.as_ratio(meter.baseline())
-        sitting.stages.end("baseline", scorer.baseline)
-        found = search_net(job, subject, net, meter, trials, target, sitting)
-        won = _win(job, subject, found.evaluator, net, found.finalists, target, run, sitting)
-        output = output or run.slim
-        report = describe(
-            job,
-            found.evaluator,
-            net,
-            found.space,
-            won.winner,
-            output=output,
-            slim=won.model,
-            latency=won.latency,
-            target_ratio=target,
-            score=won.score,
-            classes=won.classes,
-            search=SearchFacts(
-                job.agent, len(trials), found.seconds, won.winner.trial.id, found.searched.agent_seconds
-            ),
-            stages=sitting.stages.facts,
-            notes=sitting.notes,
-            settings=settings,
-        )
-    content = won.model.SerializeToString()
-    write_whole(run.slim, content)
-    write_report(report, run.path)
-    if output != run.slim:
-        write_whole(output, content, overwrite=force)
-    plan = net.widths(won.winner.trial.plan)
-    return Compressed(won.model, output, run.path, won.latency, won.score, scorer.baseline, plan, report)
-
-
-@dataclass(frozen=True)
-class _Won:
-    """A finalist after recovery, ready to be written."""
-
-    winner: Winner
-    model: onnx.ModelProto
-    latency: Ratio
-    score: Score
-    classes: tuple[ClassScore, ...]
-
-
-def _win(
-    job: Job,
-    subject: Subject,
-    evaluator: Evaluator,
-    net: Net,
-    candidates: Iterator[Winner],
-    target: float,
-    run: RunDirectory,
-    sitting: Sitting,
-) -> _Won:
-    """Recover the best finalist and measure what will be handed out; the next one where that misses the target."""
-    measured: list[float] = []
-    stages, calibration = sitting.stages, subject.images.calibration.feeds()
-    for winner in islice(candidates, MOST_RECOVERED):
-        stages.end("finalists")
-        small = recover(evaluator, net, winner, calibration, stages.end, job.seed)
-        if job.finetune is not None:
-            small = tune(job, subject, small, run, sitting)
-        small = convert(evaluator, small, stages.end)
-        score, classes = evaluator.maker.scorer.detailed(small)
-        if job.min_score is not None and score.value < job.min_score:
-            raise TargetError(
-                f"the best model that meets {job.target} scores {score.value:.4f}, below --min-score "
-                f"{job.min_score:g}; nothing was written, the search is kept in the run directory"
+        targets = job.targets(meter.baseline())
+        sitting.stages.end("baseline", subject.scorer.baseline)
+        found = search_net(job, subject, net, meter, trials, targets, sitting)
+        nets = hand_out_front(job, subject, found, net, targets, run, sitting)
+        reports = [
+            describe(
+                job,
+                found.evaluator,
+                net,
+                found.space,
+                won.winner,
+                output=place,
+                slim=won.model,
+                latency=won.latency,
+                target_ratio=won.target,
+                score=won.score,
+                classes=won.classes,
+                search=SearchFacts(
+                    job.agent, len(trials), found.seconds, won.winner.trial.id, found.searched.agent_seconds
+                ),
+                stages=sitting.stages.facts,
+                notes=sitting.notes,
+                settings=settings,
             )
-        header = provenance(
-            job, sha256(job.model), winner, net.widths(winner.trial.plan), score, evaluator.meter.facts.spec
+            for won, place in zip(nets, places(output or run.slim, [won.target for won in nets]), strict=True)
+        ]
+    made = [
+        Compressed(
+            won.model,
+            Path(report.slim.path),
+            run.path,
+            won.latency,
+            won.score,
+            subject.scorer.baseline,
+            net.widths(won.winner.trial.plan),
+            report,
         )
-        finished = graph.finish(small, header)
-        latency = evaluator.meter.final(winner.trial.plan, finished)
-        stages.end("final measurement", score)
-        if latency.value <= target:
-            return _Won(winner, finished, latency, score, classes)
-        measured.append(latency.value)
-        log.warning("finalist %d was measured at %.4f in the end, above the target", winner.trial.id, latency.value)
-    raise TargetError(
-        f"{len(measured)} slim models that met {target:.3f}x before were measured at {min(measured):.3f}x and more in "
-        "the end: the device is not steady; try again with --resume"
-    )
+        for won, report in zip(nets, reports, strict=True)
+    ]
+    return _written(made, run, force)
+
+
+def _written(made: Sequence[Compressed], run: RunDirectory, force: bool) -> Compressed:
+    """Write the nets and their reports; the fastest of them is the run's."""
+    front = front_facts([net.report for net in made])
+    for number, net in enumerate(made[:-1], start=1):
+        folder = run.part(f"front{number}")
+        write_whole(folder / run.slim.name, net.model.SerializeToString())
+        write_report(net.report, folder)
+    fastest = replace(made[-1], report=replace(made[-1].report, front=front), front=tuple(made[:-1]))
+    write_whole(run.slim, fastest.model.SerializeToString())
+    write_report(fastest.report, run.path)
+    for net in made:
+        if net.output != run.slim:
+            write_whole(net.output, net.model.SerializeToString(), overwrite=force)
+    return fastest

@@ -116,6 +116,19 @@ class RunDirectory:
             raise OutputError(f"{name} is not a file of a run directory ({', '.join(_OWN)})")
         return write_whole(self.path / name, content)
 
+    def part(self, name: str) -> Path:
+        """A folder in the run directory for another net of the run, made if it is not there.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        folder = self.path / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        return folder
+
     def discard(self) -> None:
         """Remove what this run wrote, and the directory if nothing else is in it: nothing came of the run."""
         self.close()

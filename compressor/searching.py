@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from .net import Net
 from .precision import LAYERS, Converter, Int8, Scheme, converter_for
 from .recovery import Alone, Corrector, Feeds, Moments, gather, rank, samples_for
 from .search import agents
+from .search.agents.front import Front
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
 from .search.meter import CONVERSION, LiveMeter, Meter, ReplayMeter, open_meter
@@ -42,7 +43,10 @@ class Found:
     space: Space
     searched: Searched
     seconds: float
-    finalists: Iterator[Winner]
+
+    def finalists(self, target: float) -> Iterator[Winner]:
+        """Candidates that meet a target, see `finalists`."""
+        return finalists(self.evaluator, list(self.evaluator.trials), target)
 
 
 def meter_of(job: Job, subject: Subject, device: str, trials: Trials) -> LiveMeter | ReplayMeter:
@@ -52,14 +56,15 @@ def meter_of(job: Job, subject: Subject, device: str, trials: Trials) -> LiveMet
 
 
 def search_net(
-    job: Job, subject: Subject, net: Net, meter: Meter, trials: Trials, target: float, sitting: Sitting
+    job: Job, subject: Subject, net: Net, meter: Meter, trials: Trials, targets: Sequence[float], sitting: Sitting
 ) -> Found:
     """Rank the net's units, offer widths, and search.
 
     Args:
         trials: of this search; those that are there were made before.
-        target: ratio to the original's latency.
+        targets: ratios to the original's latency, slowest first.
     """
+    target = targets[-1]
     loaded, analysis, calibrating = net.model, net.analysis, subject.images.calibration.feeds()
     names = {group.name for group in subject.groups}
     moments = gather(loaded, analysis, calibrating, seed=job.seed)
@@ -84,7 +89,7 @@ def search_net(
     )
     meter.keep_table()
     sitting.stages.end("latency table")
-    agent = agents.create(job.agent, space, job.episodes, job.seed)
+    agent = _agent(job, space, targets)
     tally = Tally(trials.recall(SPENT))
 
     def maker(threads: int) -> Maker:
@@ -93,7 +98,7 @@ def search_net(
         return Maker(ranking, correct, scorer, converter)
 
     workers = open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)
-    evaluator = Evaluator(loaded, analysis, workers, meter, trials, target, tally)
+    evaluator = Evaluator(loaded, analysis, workers, meter, trials, target if len(targets) == 1 else None, tally)
     keeper = Keeper.start(space, _facts(job, net, subject, meter, target), trials, sitting.note, keep=job.history)
     if keeper.past is not None and agent.warm(keeper.past):
         sitting.note(keeper.note())
@@ -114,7 +119,14 @@ def search_net(
     if searched.interrupted:
         sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
     seconds = sitting.stages.end("search")
-    return Found(evaluator, space, searched, seconds, finalists(evaluator, list(trials), target))
+    return Found(evaluator, space, searched, seconds)
+
+
+def _agent(job: Job, space: Space, targets: Sequence[float]) -> agents.Agent:
+    """The job's agent; one for each target of a front."""
+    if len(targets) == 1:
+        return agents.create(job.agent, space, job.episodes, job.seed)
+    return Front(job.agent, space, [target * (1 - SEARCH_MARGIN) for target in targets], job.episodes, job.seed)
 
 
 def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:

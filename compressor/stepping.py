@@ -56,15 +56,15 @@ def step_toward(
         trials = stack.enter_context(Trials.open(own.trials) if there else Trials.create(own.trials))
         meter = stack.enter_context(closing(meter_of(job, subject, device, trials)))
         start = conversion_of(job, subject, meter, trials).ratio
-        target = start * (job.target.as_ratio(meter.baseline()) / start) ** (step / job.steps)
+        target = start * (job.targets(meter.baseline())[-1] / start) ** (step / job.steps)
         removal = trials.recall(STEP_REMOVAL)
         if removal is not None and own.slim.exists():
             model = graph.load(own.slim)
         else:
-            found = search_net(job, subject, net, meter, trials, target, sitting)
+            found = search_net(job, subject, net, meter, trials, (target,), sitting)
             if found.searched.interrupted:
                 raise KeyboardInterrupt
-            winner = next(found.finalists)
+            winner = next(found.finalists(target))
             calibrating = subject.images.calibration.feeds()
             model = recover(found.evaluator, net, winner, calibrating, sitting.stages.end, job.seed)
             if job.finetune is not None:

@@ -37,7 +37,9 @@ __all__ = ["command"]
 @model_argument
 @data_option
 @click.option(
-    "--latency", required=True, metavar="TARGET", help="0.6x of the original, or 4.5ms; measured, not estimated."
+    "--latency",
+    metavar="TARGET",
+    help="0.6x of the original, or 4.5ms; measured, not estimated. Left out: the least that keeps --min-score.",
 )
 @output_option("SLIM.onnx")
 @device_option("cpu:threads=1", "Where latency is measured")
@@ -70,6 +72,14 @@ __all__ = ["command"]
     show_default=True,
     metavar="C",
     help="Of candidates: sequential, or independent: quicker, and says less of how good they will be.",
+)
+@click.option(
+    "--front",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="N nets in one search, down to the target; the slower ones are SLIM_0.84x.onnx and so on.",
 )
 @click.option(
     "--jobs", type=int, default=1, show_default=True, metavar="N", help="Score N candidates at a time, in N processes."
@@ -111,7 +121,7 @@ def command(
     *,
     model: Path,
     data: Path,
-    latency: str,
+    latency: str | None,
     output: Path,
     device: str,
     agent: str,
@@ -120,6 +130,7 @@ def command(
     precision: str,
     correction: str,
     history: bool,
+    front: int,
     jobs: int,
     cluster: str | None,
     finetune: float | None,
@@ -165,6 +176,7 @@ def command(
         precision=precision,
         correction=correction,
         history=history,
+        front=front,
         jobs=jobs,
         cluster=cluster,
         seed=seed,

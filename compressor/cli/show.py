@@ -128,6 +128,13 @@ def headline(report: ReportData, run: Path) -> None:
     rows.add_row("MACs", short(before.macs), short(after.macs), change(before.macs, after.macs))
     rows.add_row("file", short(before.bytes, "B"), short(after.bytes, "B"), change(before.bytes, after.bytes))
     show_table(rows)
+    if report.front:
+        front = table("net", ">target", ">measured", f">{score.kind}", ">parameters")
+        for net in report.front:
+            front.add_row(
+                net.path, f"{net.target:.3f}x", f"{net.ratio:.3f}x", f"{100 * net.score:.2f} %", short(net.parameters)
+            )
+        show_table(front)
     device = report.device
     say(
         f"latency on {device.spec} ({device.provider}, onnxruntime {device.onnxruntime}): the target of "

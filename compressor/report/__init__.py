@@ -6,6 +6,7 @@ from ..files import write_whole
 from .content import (
     ClassFacts,
     DeviceFacts,
+    FrontFacts,
     FrozenFacts,
     GroupFacts,
     LatencyFacts,
@@ -25,6 +26,7 @@ from .record import read_report, to_json
 __all__ = [
     "ClassFacts",
     "DeviceFacts",
+    "FrontFacts",
     "FrozenFacts",
     "GroupFacts",
     "LatencyFacts",

@@ -11,6 +11,7 @@ from ...runtime import Ratio
 __all__ = [
     "ClassFacts",
     "DeviceFacts",
+    "FrontFacts",
     "FrozenFacts",
     "GroupFacts",
     "LatencyFacts",
@@ -194,6 +195,20 @@ class ClassFacts:
 
 
 @dataclass(frozen=True)
+class FrontFacts:
+    """One net of several that a search gave."""
+
+    target: float
+    ratio: float
+    low: float
+    high: float
+    score: float
+    parameters: int
+    macs: int
+    path: str
+
+
+@dataclass(frozen=True)
 class FrozenFacts:
     """A layer that was left alone."""
 
@@ -226,6 +241,8 @@ class ReportData:
     frozen: tuple[FrozenFacts, ...] = ()
     staircases: tuple[StaircaseFacts, ...] = ()
     """Of the groups that the search could change, in graph order."""
+    front: tuple[FrontFacts, ...] = ()
+    """All nets of the search, slowest first, where there are several."""
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

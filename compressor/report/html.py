@@ -40,7 +40,9 @@ def to_html(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, bar=lambda share: Markup(bar(share)), duration=duration)
+    environment.filters.update(
+        percent=percent, points=points, short=short, bar=lambda share: Markup(bar(share)), duration=duration
+    )
     trials = measured(data.trials)
     return environment.get_template(_TEMPLATE).render(
         data=data,

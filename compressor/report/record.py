@@ -13,6 +13,7 @@ from ...errors import RunError
 from .content import (
     ClassFacts,
     DeviceFacts,
+    FrontFacts,
     FrozenFacts,
     GroupFacts,
     LatencyFacts,
@@ -48,6 +49,7 @@ _LISTS = {
     "spent": SpentFacts,
     "classes": ClassFacts,
     "frozen": FrozenFacts,
+    "front": FrontFacts,
     "staircases": StaircaseFacts,
 }
 

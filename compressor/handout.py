@@ -1,0 +1,90 @@
+"""A net that is ready to be handed out: a finalist after recovery, measured for the last time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import onnx
+
+from .. import graph
+from ..errors import TargetError
+from ..runtime import Ratio
+from .facts import provenance
+from .files import sha256
+from .finalists import MOST_RECOVERED, Winner, convert, recover
+from .job import Job
+from .net import Net
+from .rundir import RunDirectory
+from .score import ClassScore, Score
+from .search.evaluation import Evaluator
+from .sitting import Sitting
+from .subject import Subject
+from .tuning import tune
+
+__all__ = ["HandedOut", "hand_out"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HandedOut:
+    """A finalist after recovery, ready to be written."""
+
+    target: float
+    """The ratio that it had to meet."""
+    winner: Winner
+    model: onnx.ModelProto = field(repr=False)
+    latency: Ratio
+    score: Score
+    classes: tuple[ClassScore, ...]
+
+
+def hand_out(
+    job: Job,
+    subject: Subject,
+    evaluator: Evaluator,
+    net: Net,
+    candidates: Iterator[Winner],
+    target: float,
+    run: RunDirectory,
+    sitting: Sitting,
+) -> HandedOut:
+    """Recover the best finalist and measure what will be handed out; the next one where that misses the target.
+
+    Args:
+        run: keeps the checkpoint of fine-tuning.
+
+    Raises:
+        TargetError: none meets the target, or the best one scores too little.
+    """
+    measured: list[float] = []
+    stages, calibration = sitting.stages, subject.images.calibration.feeds()
+    for winner in islice(candidates, MOST_RECOVERED):
+        stages.end("finalists")
+        small = recover(evaluator, net, winner, calibration, stages.end, job.seed)
+        if job.finetune is not None:
+            small = tune(job, subject, small, run, sitting)
+        small = convert(evaluator, small, stages.end)
+        score, classes = evaluator.maker.scorer.detailed(small)
+        if job.min_score is not None and score.value < job.min_score:
+            raise TargetError(
+                f"the best model that meets {target:.3g}x scores {score.value:.4f}, below --min-score "
+                f"{job.min_score:g}; nothing was written, the search is kept in the run directory"
+            )
+        header = provenance(
+            job, sha256(job.model), winner, net.widths(winner.trial.plan), score, evaluator.meter.facts.spec
+        )
+        finished = graph.finish(small, header)
+        latency = evaluator.meter.final(winner.trial.plan, finished)
+        stages.end("final measurement", score)
+        if latency.value <= target:
+            return HandedOut(target, winner, finished, latency, score, classes)
+        measured.append(latency.value)
+        log.warning("finalist %d was measured at %.4f in the end, above the target", winner.trial.id, latency.value)
+    raise TargetError(
+        f"{len(measured)} slim models that met {target:.3f}x before were measured at {min(measured):.3f}x and more in "
+        "the end: the device is not steady; try again with --resume"
+    )
