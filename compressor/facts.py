@@ -19,6 +19,8 @@ from .job import Job
 from .net import Net
 from .report import (
     ClassFacts,
+    DeviceFacts,
+    DeviceLatencyFacts,
     FrozenFacts,
     GroupFacts,
     LatencyFacts,
@@ -84,6 +86,7 @@ def describe(
     stages: Sequence[StageFacts],
     notes: Sequence[str],
     settings: dict[str, object],
+    devices: Sequence[tuple[DeviceFacts, Ratio]] = (),
 ) -> ReportData:
     """Everything that the report shows of a run that has ended."""
     trials = list(evaluator.trials)
@@ -111,6 +114,18 @@ def describe(
         staircases=tuple(
             StaircaseFacts(choice.group, tuple(choice.milliseconds), tuple(choice.milliseconds.values()), choice.widths)
             for choice in space.choices
+        ),
+        devices=tuple(
+            DeviceLatencyFacts(
+                facts.spec,
+                facts.provider,
+                ratio.baseline.median_ms,
+                ratio.candidate.median_ms,
+                ratio.value,
+                ratio.low,
+                ratio.high,
+            )
+            for facts, ratio in devices
         ),
         settings={key: _text(value) for key, value in settings.items() if value not in (None, [], "")},
         versions={

@@ -31,7 +31,7 @@ class Job:
     data: Path
     target: Target | None
     """None asks for the least latency that keeps `min_score`."""
-    device: str
+    devices: tuple[str, ...]
     agent: str
     episodes: int
     seed: int
@@ -82,12 +82,17 @@ class Job:
         if self.correction not in CORRECTIONS:
             raise InputError(f"unknown correction {self.correction!r}; --correction takes {' or '.join(CORRECTIONS)}")
         check_precision(self.precision, "")
-        if self.device.startswith(REPLAY):
-            if not Path(self.device.removeprefix(REPLAY)).is_dir():
-                raise DeviceSpecError(f"--device {self.device}: there is no such run directory")
-        else:
-            device = Device.parse(self.device)
-            check_precision(self.precision, "" if device.is_remote else device.name)
+        for spec in self.devices:
+            if spec.startswith(REPLAY):
+                if len(self.devices) > 1:
+                    raise DeviceSpecError(f"--device {spec}: a replay has no other device beside it")
+                if not Path(spec.removeprefix(REPLAY)).is_dir():
+                    raise DeviceSpecError(f"--device {spec}: there is no such run directory")
+            else:
+                device = Device.parse(spec)
+                check_precision(self.precision, "" if device.is_remote else device.name)
+        if not self.devices or len(set(self.devices)) < len(self.devices):
+            raise InputError("--device names the same device twice" if self.devices else "give a --device")
 
     def targets(self, baseline_ms: float) -> tuple[float, ...]:
         """The ratios to reach, slowest first: one, those of a front, or a ladder where the least latency is asked for.
@@ -107,7 +112,7 @@ class Job:
             "sha256": sha256,
             "data": os.fspath(self.data),
             "target": "least" if self.target is None else str(self.target),
-            "device": self.device,
+            "device": self.devices[0] if len(self.devices) == 1 else list(self.devices),
             "agent": self.agent,
             "episodes": self.episodes,
             "steps": self.steps,

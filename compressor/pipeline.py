@@ -60,7 +60,7 @@ def compress(
     *,
     data: str | os.PathLike[str],
     target: Target | str | None = None,
-    device: str = "cpu:threads=1",
+    device: str | Sequence[str] = "cpu:threads=1",
     agent: str = "ddpg",
     episodes: int = 200,
     seed: int = 0,
@@ -90,7 +90,8 @@ def compress(
     Args:
         data: images, see `ortrim.compressor.data.load_data`; labels are optional.
         target: `0.6x` of the original, or `4.5ms`. Left out, the least latency that keeps `min_score`.
-        device: where latency is measured, or `replay:RUN_DIR` for the latencies of an earlier run.
+        device: where latency is measured, or `replay:RUN_DIR` for the latencies of an earlier run. Of several devices
+            the target is met on each; the latency of the result is then the worst one's.
         agent: one of `ortrim.compressor.search.agents.names()`.
         episodes: candidates that are evaluated.
         seed: of everything random; the same seed and latencies give the same plan.
@@ -130,7 +131,7 @@ def compress(
         model=Path(model),
         data=Path(data),
         target=Target.parse(target) if isinstance(target, str) else target,
-        device=device,
+        devices=(device,) if isinstance(device, str) else tuple(device),
         agent=agent,
         episodes=episodes,
         seed=seed,
@@ -188,7 +189,7 @@ def _run(
     net = Net(subject.loaded, subject.analysis, subject.loaded, subject.analysis)
     for step in range(1, job.steps):
         net = step_toward(job, subject, net, step, run, sitting, settings)
-    with closing(meter_of(job, subject, job.device, trials)) as meter:
+    with closing(meter_of(job, subject, job.devices, trials)) as meter:
         targets = job.targets(meter.baseline())
         sitting.stages.end("baseline", subject.scorer.baseline)
         found = search_net(job, subject, net, meter, trials, targets, sitting)
@@ -212,6 +213,7 @@ def _run(
                 stages=sitting.stages.facts,
                 notes=sitting.notes,
                 settings=settings,
+                devices=meter.by_device(won.winner.trial.plan),
             )
             for won, place in zip(nets, places(output or run.slim, [won.target for won in nets]), strict=True)
         ]

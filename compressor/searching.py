@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from .search import agents
 from .search.agents.front import Front
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
-from .search.meter import CONVERSION, LiveMeter, Meter, ReplayMeter, open_meter
-from .search.prediction import Prediction
+from .search.meter import CONVERSION, Meter, open_meter
 from .search.scoring import Maker, open_workers
+from .search.several import Named, SeveralMeters
 from .search.space import Space
 from .search.tally import Tally
 from .search.trials import Trials
@@ -49,10 +49,22 @@ class Found:
         return finalists(self.evaluator, list(self.evaluator.trials), target)
 
 
-def meter_of(job: Job, subject: Subject, device: str, trials: Trials) -> LiveMeter | ReplayMeter:
-    """What measures on `device` against the original, and writes down in `trials`."""
+def meter_of(job: Job, subject: Subject, devices: Sequence[str], trials: Trials) -> Meter:
+    """What measures on `devices` against the original, and writes down in `trials`."""
     sample = {name: array[:1] for name, array in subject.images.calibration.feeds().items()}
-    return open_meter(device, subject.original, sample, trials, layer_cache(), job.seed)
+    if len(devices) == 1:
+        return open_meter(devices[0], subject.original, sample, trials, layer_cache(), job.seed)
+    with ExitStack() as on_failure:
+        meters: list[Meter] = []
+        for number, device in enumerate(devices):
+            # The first keeps its figures where those of a single device are.
+            record = trials if number == 0 else Named(trials, f"device {number + 1}")
+            meters.append(open_meter(device, subject.original, sample, record, layer_cache(), job.seed))
+            on_failure.callback(meters[-1].close)
+        targets = [job.targets(meter.baseline())[-1] for meter in meters]
+        several = SeveralMeters(meters, targets, trials)
+        on_failure.pop_all()
+    return several
 
 
 def search_net(
@@ -73,12 +85,10 @@ def search_net(
     conversion = conversion_of(job, subject, meter, trials)
     converter = conversion.converter
     samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
-    prediction = Prediction(analysis, _in_precision(layer_shapes(loaded, samples), converter), meter.table)
+    prediction = meter.predict(analysis, _in_precision(layer_shapes(loaded, samples), converter))
     if net.model is not net.original or converter.precision != "fp32":
         shapes = _in_precision(layer_shapes(net.original, samples), converter)
-        whole = Prediction(net.original_analysis, shapes, meter.table)
-        # What the table leaves out (sums, rounding between layers) is in the measured ratio.
-        prediction.reference_ms = whole.full_ms / conversion.ratio
+        prediction.relate(meter.predict(net.original_analysis, shapes), conversion.ratio)
     space = build_space(
         analysis,
         tuple(group for group in analysis.groups if group.name in names),

@@ -45,8 +45,7 @@ def step_toward(
         TargetError: no candidate meets this step's share of the target.
     """
     sitting.stages.prefix = f"step {step} of {job.steps}: "
-    replays = job.device.startswith(REPLAY)
-    device = f"{job.device}/{_folder(step)}" if replays else job.device
+    devices = [f"{name}/{_folder(step)}" if name.startswith(REPLAY) else name for name in job.devices]
     with ExitStack() as stack:
         folder = run.path / _folder(step)
         own = stack.enter_context(
@@ -54,7 +53,7 @@ def step_toward(
         )
         there = own.resumed and own.trials.exists()
         trials = stack.enter_context(Trials.open(own.trials) if there else Trials.create(own.trials))
-        meter = stack.enter_context(closing(meter_of(job, subject, device, trials)))
+        meter = stack.enter_context(closing(meter_of(job, subject, devices, trials)))
         start = conversion_of(job, subject, meter, trials).ratio
         target = start * (job.targets(meter.baseline())[-1] / start) ** (step / job.steps)
         removal = trials.recall(STEP_REMOVAL)

@@ -14,7 +14,6 @@ from .numbers import NumbersCommand
 from .options import (
     FILE,
     data_option,
-    device_option,
     force_option,
     json_option,
     keep_option,
@@ -42,7 +41,16 @@ __all__ = ["command"]
     help="0.6x of the original, or 4.5ms; measured, not estimated. Left out: the least that keeps --min-score.",
 )
 @output_option("SLIM.onnx")
-@device_option("cpu:threads=1", "Where latency is measured")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("cpu:threads=1",),
+    show_default=True,
+    metavar="DEVICE",
+    help="Where latency is measured, e.g. cpu:threads=1, cuda:0 or http://HOST:PORT; of several, the target is met on "
+    "each.",
+)
 @click.option(
     "--agent",
     default="ddpg",
@@ -123,7 +131,7 @@ def command(
     data: Path,
     latency: str | None,
     output: Path,
-    device: str,
+    devices: tuple[str, ...],
     agent: str,
     episodes: int,
     steps: int,
@@ -168,7 +176,7 @@ def command(
         model,
         data=data,
         target=latency,
-        device=device,
+        device=devices,
         agent=agent,
         episodes=episodes,
         steps=steps,

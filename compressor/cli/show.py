@@ -128,6 +128,17 @@ def headline(report: ReportData, run: Path) -> None:
     rows.add_row("MACs", short(before.macs), short(after.macs), change(before.macs, after.macs))
     rows.add_row("file", short(before.bytes, "B"), short(after.bytes, "B"), change(before.bytes, after.bytes))
     show_table(rows)
+    if report.devices:
+        each = table("device", ">original", ">slim", ">ratio", ">interval")
+        for one in report.devices:
+            each.add_row(
+                one.spec,
+                f"{one.baseline_ms:.3g} ms",
+                f"{one.slim_ms:.3g} ms",
+                f"{one.ratio:.3f}x",
+                f"{one.low:.3f} to {one.high:.3f}",
+            )
+        show_table(each)
     if report.front:
         front = table("net", ">target", ">measured", f">{score.kind}", ">parameters")
         for net in report.front:

@@ -6,6 +6,7 @@ from ..files import write_whole
 from .content import (
     ClassFacts,
     DeviceFacts,
+    DeviceLatencyFacts,
     FrontFacts,
     FrozenFacts,
     GroupFacts,
@@ -26,6 +27,7 @@ from .record import read_report, to_json
 __all__ = [
     "ClassFacts",
     "DeviceFacts",
+    "DeviceLatencyFacts",
     "FrontFacts",
     "FrozenFacts",
     "GroupFacts",

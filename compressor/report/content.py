@@ -11,6 +11,7 @@ from ...runtime import Ratio
 __all__ = [
     "ClassFacts",
     "DeviceFacts",
+    "DeviceLatencyFacts",
     "FrontFacts",
     "FrozenFacts",
     "GroupFacts",
@@ -50,6 +51,19 @@ class DeviceFacts:
     provider: str
     onnxruntime: str
     cpu: str
+
+
+@dataclass(frozen=True)
+class DeviceLatencyFacts:
+    """The final measurement on one of several devices."""
+
+    spec: str
+    provider: str
+    baseline_ms: float
+    slim_ms: float
+    ratio: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -241,6 +255,8 @@ class ReportData:
     frozen: tuple[FrozenFacts, ...] = ()
     staircases: tuple[StaircaseFacts, ...] = ()
     """Of the groups that the search could change, in graph order."""
+    devices: tuple[DeviceLatencyFacts, ...] = ()
+    """Of a run on several devices, each; `latency` is then the worst of them."""
     front: tuple[FrontFacts, ...] = ()
     """All nets of the search, slowest first, where there are several."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from ...errors import RunError
 from .content import (
     ClassFacts,
     DeviceFacts,
+    DeviceLatencyFacts,
     FrontFacts,
     FrozenFacts,
     GroupFacts,
@@ -50,6 +51,7 @@ _LISTS = {
     "classes": ClassFacts,
     "frozen": FrozenFacts,
     "front": FrontFacts,
+    "devices": DeviceLatencyFacts,
     "staircases": StaircaseFacts,
 }
 

@@ -14,7 +14,7 @@ from ...graph import ChannelAnalysis, ChannelGroup, Role
 from ...runtime import useful_widths
 from ..recovery.consumers import weights_of
 from ..recovery.importance import Ranking
-from .prediction import Prediction
+from .meter import Predicted
 from .space import Choice, Space
 
 __all__ = ["build_space", "prunable_groups", "steps_tolerance", "width_candidates"]
@@ -62,7 +62,7 @@ def width_candidates(group: ChannelGroup) -> tuple[int, ...]:
 def build_space(
     analysis: ChannelAnalysis,
     groups: Sequence[ChannelGroup],
-    prediction: Prediction,
+    prediction: Predicted,
     ranking: Ranking,
     target: float,
     progress: Callable[[int, int], None] | None = None,
@@ -105,7 +105,7 @@ def steps_tolerance(costs: Mapping[int, float]) -> float:
     return CHEAPER * max(0.25, min(1.0, share))
 
 
-def _features(group: ChannelGroup, prediction: Prediction, ranking: Ranking) -> dict[str, float]:
+def _features(group: ChannelGroup, prediction: Predicted, ranking: Ranking) -> dict[str, float]:
     """What an agent's state says of the group: AMC's features of its (first) producing layer, and sums over all."""
     layers = prediction.layers_by_group[group.name]
     if not layers:

@@ -12,17 +12,20 @@ import numpy as np
 import onnx
 
 from ...errors import DeviceSpecError, RunError
-from ...runtime import Comparator, Device, Latency, LatencyTable, Ratio, compare
+from ...graph import ChannelAnalysis
+from ...runtime import Comparator, Device, Latency, LatencyTable, LayerShape, Ratio, compare
 from ..report import DeviceFacts
 from .past import HISTORY
-from .prediction import Table
-from .space import Widths
+from .prediction import Prediction, SizedLayer
+from .space import LatencyModel, Widths
 from .trials import Trials
 
 __all__ = ["LiveMeter", "Meter", "Quick", "ReplayMeter", "open_meter"]
 
 CONVERSION = "conversion"
 """Key of the record for what converting the original to another precision gives on the device."""
+DEVICES = "devices"
+"""Key of the record of a run on several devices."""
 REPLAY = "replay:"
 """Device specs that begin so name a run directory whose latencies are used again."""
 SEARCH_SECONDS = 0.8  # for one candidate; its 95 % interval is then about 2 % wide for a net of 2 ms
@@ -43,11 +46,36 @@ class Quick:
     """Seconds that measuring took, by what they went to; none where it was measured before."""
 
 
+class Record(Protocol):
+    """Where figures are written down: a run's trials, or a part of them."""
+
+    def record(self, key: str, value: Any) -> None: ...  # noqa: ANN401 (anything JSON can hold)
+
+    def recall(self, key: str) -> Any: ...  # noqa: ANN401
+
+
+class Predicted(LatencyModel, Protocol):
+    """The latency of plans before they are measured, and of each group (see `Prediction`)."""
+
+    @property
+    def full_ms(self) -> float: ...
+
+    @property
+    def layers_by_group(self) -> Mapping[str, tuple[SizedLayer, ...]]: ...
+
+    def group_ms(self, name: str, width: int) -> float: ...
+
+    def relate(self, original: Any, ratio: float) -> None: ...  # noqa: ANN401 (a prediction of the same kind)
+
+
 class Meter(Protocol):
     """Measures candidates against the original."""
 
-    table: Table
     facts: DeviceFacts
+
+    def predict(self, analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> Predicted:
+        """The latency of plans for a net, from the device's table of its layers."""
+        ...
 
     def baseline(self) -> float:
         """The original's latency in milliseconds."""
@@ -59,6 +87,10 @@ class Meter(Protocol):
 
     def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
         """Ratio of a finalist, as good as the report claims."""
+        ...
+
+    def by_device(self, plan: Widths) -> list[tuple[DeviceFacts, Ratio]]:
+        """What `final` found on each of several devices; empty where there is one."""
         ...
 
     def keep_table(self) -> None:
@@ -93,7 +125,7 @@ class LiveMeter:
         original: onnx.ModelProto,
         device: Device,
         inputs: Mapping[str, np.ndarray],
-        record: Trials,
+        record: Record,
         cache: Path | None,
         seed: int,
     ) -> None:
@@ -118,6 +150,12 @@ class LiveMeter:
 
     def close(self) -> None:
         self._comparator.close()
+
+    def predict(self, analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> Prediction:
+        return Prediction(analysis, shapes, self.table)
+
+    def by_device(self, plan: Widths) -> list[tuple[DeviceFacts, Ratio]]:
+        return []
 
     def baseline(self) -> float:
         known = self._record.recall("baseline")
@@ -159,7 +197,7 @@ class ReplayMeter:
         RunError: no such run, or one that stopped before it measured.
     """
 
-    def __init__(self, run: Path, device: Device, record: Trials) -> None:
+    def __init__(self, run: Path, device: Device, record: Record) -> None:
         self._run = run
         with Trials.open(run / "trials.sqlite") as trials:
             self._known = {
@@ -174,6 +212,8 @@ class ReplayMeter:
             }
             self._finals = {key: trials.recall(key) for key in [_key("final", trial.plan) for trial in trials]}
             device_facts, table, self._baseline = (trials.recall(key) for key in ("device", "table", "baseline"))
+            if trials.recall(DEVICES) is not None:
+                raise RunError(f"{run} measured on several devices; such a run cannot be replayed")
             conversion, started_from = trials.recall(CONVERSION), trials.recall(HISTORY)
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
@@ -193,6 +233,12 @@ class ReplayMeter:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def predict(self, analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> Prediction:
+        return Prediction(analysis, shapes, self.table)
+
+    def by_device(self, plan: Widths) -> list[tuple[DeviceFacts, Ratio]]:
+        return []
 
     def baseline(self) -> float:
         return float(self._baseline)
@@ -224,7 +270,7 @@ def open_meter(
     spec: str,
     original: onnx.ModelProto,
     inputs: Mapping[str, np.ndarray],
-    record: Trials,
+    record: Record,
     cache: Path | None,
     seed: int,
 ) -> LiveMeter | ReplayMeter:

@@ -127,6 +127,16 @@ class Prediction:
                 touched[name].append(layer)
         return {name: tuple(layers) for name, layers in touched.items()}
 
+    def relate(self, original: Prediction, ratio: float) -> None:
+        """Make this a share of the original's latency, where the model is another: later in steps, or converted.
+
+        Args:
+            original: of the net that latency is compared with, in the same precision.
+            ratio: what its layers take in this precision, measured, as a share of the original as given. What the table
+                leaves out (sums, rounding between layers) is in it.
+        """
+        self.reference_ms = original.full_ms / ratio
+
     def layer_ms(self, layer: SizedLayer, widths: Widths) -> float:
         """Milliseconds of one layer under a plan (`widths` names every group)."""
         narrowed = layer.narrowed(widths, self.sizes)
