@@ -58,8 +58,7 @@ class Job:
             InputError: an unknown agent or precision, a number out of range.
             DeviceSpecError: an unknown device, a replay of what is no run.
         """
-        if self.agent not in agents.names():
-            raise InputError(f"unknown agent {self.agent!r}; --agent takes one of: {', '.join(agents.names())}")
+        agents.find(self.agent)
         if self.episodes < 1:
             raise InputError(f"--episodes must be at least 1, got {self.episodes}")
         if self.finetune is not None:

@@ -56,7 +56,7 @@ __all__ = ["command"]
     default="ddpg",
     show_default=True,
     metavar="NAME",
-    help="What searches: ortrim, ddpg, sac, rl-pruner, bocr; controls: greedy, knapsack, random, uniform.",
+    help="What searches: ortrim, ddpg, sac, rl-pruner, bocr; controls: greedy, knapsack, random, uniform; or package.module:factory.",
 )
 @click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
 @click.option(

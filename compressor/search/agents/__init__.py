@@ -7,6 +7,6 @@
 """
 
 from .base import Agent, BudgetAgent, replay
-from .registry import create, names, register
+from .registry import create, find, names, register
 
-__all__ = ["Agent", "BudgetAgent", "create", "names", "register", "replay"]
+__all__ = ["Agent", "BudgetAgent", "create", "find", "names", "register", "replay"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 from ....errors import InputError
 from ..space import Space
 from .base import Agent
 
-__all__ = ["create", "names", "register"]
+__all__ = ["create", "find", "names", "register"]
 
 BUILT_IN = {
     "bocr": "bocr",
@@ -50,11 +52,44 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*BUILT_IN, *_registered}))
 
 
+def find(name: str) -> Callable[[Space, int, int], Agent]:
+    """The factory of an agent: one of `names()`, or `package.module:factory`, looked up in the current folder too.
+
+    Raises:
+        InputError: there is none.
+    """
+    if ":" in name:
+        return _imported(name)
+    if name not in names():
+        raise InputError(
+            f"unknown agent {name!r}; --agent takes package.module:factory or one of: {', '.join(names())}"
+        )
+    if name not in _registered:
+        import_module(f".{BUILT_IN[name]}", __package__)
+    return _registered[name]
+
+
+def _imported(name: str) -> Callable[[Space, int, int], Agent]:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    # A console script, unlike `python -m`, does not look for modules where the user stands.
+    sys.path.insert(0, here)
+    try:
+        factory = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--agent {name}: {error}") from error
+    finally:
+        sys.path.remove(here)
+    if not callable(factory):
+        raise InputError(f"--agent {name} is no factory: it must take a space, the number of episodes and a seed")
+    return factory
+
+
 def create(name: str, space: Space, episodes: int, seed: int) -> Agent:
     """A fresh agent for one search.
 
     Args:
-        name: one of `names()`.
+        name: see `find`.
         space: choices, latency table and target.
         episodes: evaluations that the search has in all; schedules are scaled to it.
         seed: the same seed and the same outcomes give the same plans.
@@ -63,10 +98,7 @@ def create(name: str, space: Space, episodes: int, seed: int) -> Agent:
         InputError: no agent of that name, or no episodes.
         NothingToPruneError: the space has no choice.
     """
-    if name not in names():
-        raise InputError(f"unknown agent {name!r}; --agent takes one of: {', '.join(names())}")
+    factory = find(name)
     if episodes < 1:
         raise InputError(f"--episodes must be at least 1, got {episodes}")
-    if name not in _registered:
-        import_module(f".{BUILT_IN[name]}", __package__)
-    return _registered[name](space, episodes, seed)
+    return factory(space, episodes, seed)

@@ -197,3 +197,18 @@ def test_a_users_agent_is_created_by_its_name(problem, monkeypatch):
     assert "widest" in agents.names()
     with pytest.raises(InputError, match="registered already"):
         agents.register("widest")(lambda space, episodes, seed: Widest(space, episodes, seed))
+
+
+def test_a_users_agent_is_found_by_its_module(problem, tmp_path, monkeypatch):
+    (tmp_path / "my_agents.py").write_text(
+        "from ortrim.compressor.search.agents import BudgetAgent\n"
+        "class Chance(BudgetAgent):\n    def propose(self):\n        return self.planner.random()\n"
+        "three = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    space = problem(groups=4).space
+    plan = agents.create("my_agents:Chance", space, 10, 0).ask()
+    assert list(plan) == list(space.full)
+    for name, said in [("my_agents:None", "None"), ("nowhere:X", "nowhere"), ("my_agents:three", "no factory")]:
+        with pytest.raises(InputError, match=rf"--agent {name}.*{said}"):
+            agents.find(name)
