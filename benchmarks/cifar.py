@@ -29,7 +29,7 @@ def unlabelled_training_images(cifar: Path) -> Path:
 @click.option("--net", default="akamaster_resnet56", help="a model of models/cifar10")
 @click.option("--latency", "targets", multiple=True, default=("0.8x", "0.7x"))
 @click.option("--episodes", default=200)
-@click.option("--agent", default="ddpg")
+@click.option("--agent", default="ortrim")
 @click.option("--seed", default=0)
 @click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
 @recovery_options

@@ -12,7 +12,7 @@ INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
 @click.option("--net", default="mobilenet_v2_1.0_224")
 @click.option("--latency", "targets", multiple=True, default=("0.8x",))
 @click.option("--episodes", default=200)
-@click.option("--agent", default="ddpg")
+@click.option("--agent", default="ortrim")
 @click.option("--seed", default=0)
 @recovery_options
 def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, recovery: Recovery) -> None:

@@ -61,7 +61,7 @@ def compress(
     data: str | os.PathLike[str],
     target: Target | str | None = None,
     device: str | Sequence[str] = "cpu:threads=1",
-    agent: str = "ddpg",
+    agent: str = "ortrim",
     episodes: int = 200,
     seed: int = 0,
     output: str | os.PathLike[str] | None = None,
@@ -92,7 +92,7 @@ def compress(
         target: `0.6x` of the original, or `4.5ms`. Left out, the least latency that keeps `min_score`.
         device: where latency is measured, or `replay:RUN_DIR` for the latencies of an earlier run. Of several devices
             the target is met on each; the latency of the result is then the worst one's.
-        agent: one of `ortrim.compressor.search.agents.names()`.
+        agent: one of `ortrim.compressor.search.agents.names()`, or `package.module:factory`.
         episodes: candidates that are evaluated.
         seed: of everything random; the same seed and latencies give the same plan.
         output: where the slim model goes, besides `slim.onnx` in the run directory.

@@ -53,10 +53,11 @@ __all__ = ["command"]
 )
 @click.option(
     "--agent",
-    default="ddpg",
+    default="ortrim",
     show_default=True,
     metavar="NAME",
-    help="What searches: ortrim, ddpg, sac, rl-pruner, bocr; controls: greedy, knapsack, random, uniform; or package.module:factory.",
+    help="What searches: ortrim, ddpg, sac, rl-pruner, bocr; controls: greedy, knapsack, random, uniform; or "
+    "package.module:factory.",
 )
 @click.option("--episodes", type=int, default=200, show_default=True, metavar="N", help="Candidates that are measured.")
 @click.option(

@@ -71,7 +71,7 @@ def test_the_result_as_json(report, small_net, folder):
     assert report["model"]["path"] == str(small_net)
     assert report["slim"]["parameters"] < report["model"]["parameters"]
     assert report["score"]["kind"] == "agreement"
-    assert report["search"]["agent"] == "ddpg"
+    assert report["search"]["agent"] == "ortrim"
     assert report["search"]["episodes"] == EPISODES == len(trials(folder / "run"))
     assert {name: group["size"] for name, group in report["plan"].items()} == {
         group.name: group.size for group in analyze(small_net).groups
