@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,16 @@ from common import SHARED, need
 from ortrim.compressor.cache import layer_cache
 from ortrim.compressor.data import Dataset, InputSpec, Preprocessing, load_data
 from ortrim.compressor.data.split import spread_order
-from ortrim.compressor.recovery import Corrector, Moments, Ranking, gather, rank, samples_for
+from ortrim.compressor.recovery import (
+    Corrector,
+    Moments,
+    OutputError,
+    Ranking,
+    gather,
+    rank,
+    repaired_damage,
+    samples_for,
+)
 from ortrim.compressor.score import Scorer
 from ortrim.compressor.search.agents import create
 from ortrim.compressor.search.candidates import build_space
@@ -32,6 +41,8 @@ FITTED_PLANS = 12
 SECONDS = 0.8
 """For measuring one candidate (`--measure`, and the fitted plans)."""
 FINAL_SECONDS = 4.0
+HELD, POINTS = 128, 2
+"""Images and widths of each group for the damage hints."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Prepared:
     """Measured ratio = line[0] + line[1] * the table's ratio."""
     error: float
     """Standard deviation of the measured ratios around that line."""
+    damage: dict
+    """Hints: what each group is worth after the correction."""
 
 
 class Bench:
@@ -144,12 +157,20 @@ class Bench:
         predicted, measured = np.array(pairs).T
         slope, start = np.polyfit(predicted, measured, 1)
         error = float(np.std(measured - start - slope * predicted, ddof=2))
-        return Prepared(moments, ranking, table.dump(), (float(start), float(slope)), error)
+        space = build_space(self.analysis, self.analysis.groups, prediction, ranking, self.net.target)
+        images, held = (part.feeds() for part in self.parts[:2])
+        samples = samples_for(macs(self.original))
+        correct = Corrector(self.original, self.analysis, moments, images, samples=samples, threads=self.threads)
+        error_of = OutputError(self.original, {name: array[:HELD] for name, array in held.items()})
+        widths = {choice.group: choice.widths for choice in space.choices}
+        damage = repaired_damage(correct, ranking, widths, error_of, points=POINTS)
+        return Prepared(moments, ranking, table.dump(), (float(start), float(slope)), error, damage)
 
     def space(self, target: float) -> Space:
         """What the agents get: the table without the line, as in a real search."""
-        groups = self.analysis.groups
-        return build_space(self.analysis, groups, self.prediction, self.prepared.ranking, target, model=self.original)
+        groups, ranking = self.analysis.groups, self.prepared.ranking
+        space = build_space(self.analysis, groups, self.prediction, ranking, target, model=self.original)
+        return replace(space, damage=self.prepared.damage)
 
     def build(self, plan: Widths) -> onnx.ModelProto:
         """The slim net after the correction that candidates get."""

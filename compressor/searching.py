@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from .. import graph
 from ..runtime import Device, LayerShape, layer_shapes
 from .cache import layer_cache
@@ -16,7 +18,18 @@ from .history import Keeper, graph_hash
 from .job import Job
 from .net import Net
 from .precision import LAYERS, Converter, Int8, Scheme, converter_for
-from .recovery import Alone, Corrector, Feeds, Moments, gather, rank, samples_for
+from .recovery import (
+    Alone,
+    Corrector,
+    Feeds,
+    Moments,
+    OutputError,
+    Ranking,
+    gather,
+    rank,
+    repaired_damage,
+    samples_for,
+)
 from .search import agents
 from .search.agents.front import Front
 from .search.candidates import build_space
@@ -33,6 +46,12 @@ from .subject import Subject
 __all__ = ["Found", "conversion_of", "meter_of", "search_net"]
 
 _ACTIVATIONS = ("uint8", "int8")
+DAMAGE = "damage"
+"""Key of the trials' record for what each group is worth."""
+DAMAGE_SAMPLES = 128
+"""Of the images that score, for telling what each group is worth."""
+MOST_POINTS = 3
+"""Widths of a group at which that is measured."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,9 @@ def search_net(
     )
     meter.keep_table()
     sitting.stages.end("latency table")
+    if job.correction == "sequential":
+        space = replace(space, damage=_damage(job, subject, net, moments, ranking, space, trials, sitting))
+        sitting.stages.end("damage of each group")
     agent = _agent(job, space, targets)
     tally = Tally(trials.recall(SPENT))
 
@@ -137,6 +159,36 @@ def _agent(job: Job, space: Space, targets: Sequence[float]) -> agents.Agent:
     if len(targets) == 1:
         return agents.create(job.agent, space, job.episodes, job.seed)
     return Front(job.agent, space, [target * (1 - SEARCH_MARGIN) for target in targets], job.episodes, job.seed)
+
+
+def _damage(
+    job: Job,
+    subject: Subject,
+    net: Net,
+    moments: Moments,
+    ranking: Ranking,
+    space: Space,
+    trials: Trials,
+    sitting: Sitting,
+) -> dict[str, dict[int, float]]:
+    """What narrowing each group alone does to the outputs after the correction, measured at some widths.
+
+    The ranking's own figures are of single layers, before the layers after them have made up for it. Costs a
+    correction a width, half as many as there are candidates at most where groups are few enough.
+    """
+    known = trials.recall(DAMAGE)
+    if known is not None:
+        return {group: {int(width): value for width, value in of.items()} for group, of in known.items()}
+    choices = space.choices
+    points = max(1, min(MOST_POINTS, job.episodes // (2 * len(choices))))
+    sitting.say(f"measuring what each of {len(choices)} groups is worth, at {points} widths")
+    correct = _correction(job, net, moments, subject.images.calibration.feeds(), os.cpu_count() or 1)
+    rows = np.arange(min(DAMAGE_SAMPLES, len(subject.images.reward)))
+    error = OutputError(net.model, subject.images.reward.subset(rows).feeds())
+    widths = {choice.group: choice.widths for choice in choices}
+    damage = repaired_damage(correct, ranking, widths, error, points=points)
+    trials.record(DAMAGE, damage)
+    return damage
 
 
 def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:

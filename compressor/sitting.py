@@ -47,6 +47,10 @@ class Sitting:
     def note(self, text: str) -> None:
         """Say something now, and in the report."""
         self.notes.append(text)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Say something now."""
         self.progress(0, 0).note(text)
 
     def progress(self, episodes: int, done: int) -> SearchProgress:

@@ -7,7 +7,7 @@ the winner; `reestimate` gives BatchNormalization the statistics that it now see
 
 from .activations import Feeds
 from .batchnorm import reestimate
-from .correct import CORRECTIONS, Alone, Corrector, samples_for
+from .correct import CORRECTIONS, Alone, Corrector, OutputError, repaired_damage, samples_for
 from .importance import METHODS, Ranking, rank
 from .moments import Moments, gather
 from .refit import Refitter
@@ -20,11 +20,13 @@ __all__ = [
     "Corrector",
     "Feeds",
     "Moments",
+    "OutputError",
     "Ranking",
     "Refitter",
     "gather",
     "rank",
     "reestimate",
     "refit_sequentially",
+    "repaired_damage",
     "samples_for",
 ]
