@@ -34,7 +34,7 @@ from .search import agents
 from .search.agents.front import Front
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
-from .search.meter import CONVERSION, Meter, open_meter
+from .search.meter import CONVERSION, DAMAGE, Meter, open_meter
 from .search.scoring import Maker, open_workers
 from .search.several import Named, SeveralMeters
 from .search.space import Space
@@ -46,8 +46,6 @@ from .subject import Subject
 __all__ = ["Found", "conversion_of", "meter_of", "search_net"]
 
 _ACTIVATIONS = ("uint8", "int8")
-DAMAGE = "damage"
-"""Key of the trials' record for what each group is worth."""
 DAMAGE_SAMPLES = 128
 """Of the images that score, for telling what each group is worth."""
 MOST_POINTS = 3

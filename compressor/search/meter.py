@@ -24,6 +24,8 @@ __all__ = ["LiveMeter", "Meter", "Quick", "ReplayMeter", "open_meter"]
 
 CONVERSION = "conversion"
 """Key of the record for what converting the original to another precision gives on the device."""
+DAMAGE = "damage"
+"""Key of the record for what each group is worth, which a replay must not find out anew: threads differ in rounding."""
 DEVICES = "devices"
 """Key of the record of a run on several devices."""
 REPLAY = "replay:"
@@ -215,6 +217,7 @@ class ReplayMeter:
             if trials.recall(DEVICES) is not None:
                 raise RunError(f"{run} measured on several devices; such a run cannot be replayed")
             conversion, started_from = trials.recall(CONVERSION), trials.recall(HISTORY)
+            damage = trials.recall(DAMAGE)
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
         self.facts = DeviceFacts(**device_facts)
@@ -223,6 +226,8 @@ class ReplayMeter:
             record.record(key, value)
         if conversion is not None:
             record.record(CONVERSION, conversion)
+        if damage is not None:
+            record.record(DAMAGE, damage)
         if started_from is not None and record.recall(HISTORY) is None:
             # The agent starts from what it started from then, and nothing of a replay is news.
             record.record(HISTORY, {**started_from, "keep": False})
