@@ -21,6 +21,8 @@ SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 BO = ["botorch>=0.12", "scipy>=1.11"]
 # What --ray needs.
 RAY = ["ray>=2.40"]
+# What `ortrim train --tensorboard` needs.
+TENSORBOARD = ["tensorboard>=2.15"]
 
 
 def packages() -> list[str]:
@@ -63,6 +65,7 @@ setup(
         "serve": SERVE,
         "bo": BO,
         "ray": RAY,
+        "tensorboard": TENSORBOARD,
         "dev": [*SERVE, *BO, *RAY, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import click
 
-from . import bench, compress, evaluate, finetune, history, inspect, profile, prune, report, serve, trace
+from . import bench, compress, evaluate, finetune, history, inspect, profile, prune, report, serve, trace, train
 from .guard import GuardedGroup
 
 __all__ = ["main"]
@@ -37,6 +37,7 @@ for command in (
     profile.command,
     prune.command,
     finetune.command,
+    train.command,
     evaluate.command,
     trace.command,
     history.command,
