@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ...errors import InputError
-from .blocks import spark
 from .options import FILE, force_option, json_option, verbose_option
 from .show import say, show_json, show_table, table
 
@@ -109,6 +108,8 @@ def _list(as_json: bool) -> None:
 @verbose_option
 def show_command(run: str, as_json: bool) -> None:
     """One search: how it went, and its best candidates. ID may be shortened."""
+    from .blocks import spark
+
     with _open() as history:
         record = history.find(run)
         trials = history.trials(record)
