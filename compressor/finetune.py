@@ -15,8 +15,9 @@ from ..errors import DataError
 from ..runtime import Device
 from .data import InputSpec, Preprocessing, load_data
 from .data.split import spread_order
-from .distill import Distilled, Progress, Settings, distill
+from .distill import Distilled, Progress, Settings, distill, help_to_distill
 from .facts import version
+from .parallel import World
 from .score import Scorer
 
 __all__ = ["Finetuned", "finetune"]
@@ -53,8 +54,10 @@ def finetune(
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Finetuned:
+) -> Finetuned | None:
     """The teacher, from which `slim` was made, teaches it on images.
+
+    Of several processes that torchrun started, the first gives what came of it; the others help it, and give None.
 
     Args:
         data: images, see `load_data`; labels are optional. `held_out` of them score, all others train.
@@ -74,18 +77,23 @@ def finetune(
     held_out = min(held_out, len(dataset) // 5)
     order = spread_order(len(dataset), dataset.labels, seed)
     held, training = (dataset.subset(np.sort(part)) for part in (order[:held_out], order[held_out:]))
-    scorer = Scorer.build(original, held, Device("cpu", threads=os.cpu_count()), label_offset=label_offset)
-    found = distill(
-        original,
-        student,
-        training,
-        scorer,
-        settings,
-        seed=seed,
-        label_offset=label_offset,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    with World.of_torchrun() as world:
+        if world.follows:
+            help_to_distill(original, student, training, settings, seed=seed, label_offset=label_offset, world=world)
+            return None
+        scorer = Scorer.build(original, held, Device("cpu", threads=os.cpu_count()), label_offset=label_offset)
+        found = distill(
+            original,
+            student,
+            training,
+            scorer,
+            settings,
+            seed=seed,
+            label_offset=label_offset,
+            checkpoint=checkpoint,
+            progress=progress,
+            world=world,
+        )
     header = {item.key: item.value for item in graph.read(slim).metadata_props if item.key.startswith("ortrim.")}
     header |= {
         "ortrim.version": version(),

@@ -134,7 +134,7 @@ class TuningProgress:
         self._task = self._bar.add_task("fine-tuning", total=1.0, loss=0.0, best=0.0)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        """The bar appears when there is something to show: helping processes of torchrun never have it."""
         return self
 
     def __exit__(
@@ -151,6 +151,7 @@ class TuningProgress:
             score: of the held-out images, in [0, 1], where they were just scored.
             best: the best score so far.
         """
+        self._bar.start()
         self._bar.update(self._task, completed=done, loss=loss, best=100 * best)
         if not self._console.is_terminal and score is not None:
             text = f"fine-tuning {100 * done:.0f} %: loss {loss:.3f}, score {100 * score:.2f} %"

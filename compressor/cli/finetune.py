@@ -112,6 +112,8 @@ def command(
             checkpoint=checkpoint,
             progress=tell,
         )
+    if found is None:  # a process of torchrun that helped another
+        return
     write_whole(output, found.model.SerializeToString(), overwrite=force)
     checkpoint.unlink(missing_ok=True)
     for line in found.notes:

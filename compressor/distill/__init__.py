@@ -5,7 +5,8 @@
 | settings, schedule | how long, how fast |
 | loader | batches of images, shuffled and changed a little |
 | lessons | which tensors are compared, and the loss |
-| trainer | the loop: averaging, scoring on held-out images, ending early |
+| learner | one step of one process's student, averaging |
+| trainer | the loop: scoring on held-out images, ending early |
 | checkpoint | going on after a kill |
 
 Importing the trainer imports torch: `distill` is fetched when it is first asked for.
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .trainer import Distilled, Progress, distill
+    from .trainer import Distilled, Progress, distill, help_to_distill
 
-__all__ = ["Distilled", "Progress", "Settings", "distill"]
+__all__ = ["Distilled", "Progress", "Settings", "distill", "help_to_distill"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Distilled", "Progress", "distill"):
+    if name in ("Distilled", "Progress", "distill", "help_to_distill"):
         from . import trainer
 
         return getattr(trainer, name)

@@ -104,7 +104,7 @@ def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 @dataclass
 class Lesson:
-    """The loss. Errors are relative to the spread of what the teacher shows, learned from its first batch."""
+    """The loss. Errors are relative to the spread of what the teacher shows: set `spreads` before it is asked."""
 
     outputs: int
     settings: Settings
@@ -113,10 +113,6 @@ class Lesson:
 
     def loss(self, shown: Sequence[Tensor], said: Sequence[Tensor], labels: Tensor | None) -> Tensor:
         """Of one batch: what the teacher shows, what the student says, and labels (batch,) where there are some."""
-        if not self.spreads:
-            self.spreads = [
-                max(float(t.float().var(correction=0)), 1e-12) if t.is_floating_point() else 0.0 for t in shown
-            ]
         weights = self.settings
         of_outputs = [
             self._output(t.float(), s.float(), spread)
@@ -134,6 +130,11 @@ class Lesson:
             )
         ]
         return loss + weights.features * torch.stack(inside).mean() if inside else loss
+
+    @staticmethod
+    def spreads_of(shown: Sequence[Tensor]) -> list[float]:
+        """Variance of each tensor of a batch; 0 for what is not a number to be matched."""
+        return [max(float(t.float().var(correction=0)), 1e-12) if t.is_floating_point() else 0.0 for t in shown]
 
     def _output(self, shown: Tensor, said: Tensor, spread: float) -> Tensor:
         """Relative squared error; of classes, with the divergence of the softened votes."""

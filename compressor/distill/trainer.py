@@ -5,29 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...errors import DataError
 from ...graph import ensure_loaded, to_torch, write_back
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
+from ..parallel import World
 from ..score import Score, Scorer
 from .checkpoint import Checkpoint
-from .lessons import Lesson, Lessons
-from .loader import Loader
+from .learner import Learner, follow
 from .schedule import Clock, rate_at
 from .settings import Settings
-from .teacher import teacher_of
 
-__all__ = ["Distilled", "Progress", "distill"]
+__all__ = ["Distilled", "Progress", "distill", "help_to_distill"]
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +73,7 @@ def distill(
     label_offset: int = 0,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-    device: str | None = None,
+    world: World | None = None,
 ) -> Distilled:
     """Train the student to say what the teacher says. Nothing but its weights changes.
 
@@ -97,7 +92,8 @@ def distill(
         label_offset: added to labels.
         checkpoint: written at every evaluation; where it is there, training goes on from it, to the same end.
         progress: told how it goes.
-        device: torch's name of the device; CUDA by default where there is one.
+        world: the processes that share the work, of which this one leads; alone by default, on CUDA where it is. The
+            others call `help_to_distill` with the same models, images and settings.
 
     Raises:
         InputError: settings out of range, or a teacher that does not fit.
@@ -106,9 +102,12 @@ def distill(
         RunError: a checkpoint that cannot be used.
     """
     settings.check()
+    world = world or World()
     teacher, student = ensure_loaded(teacher), ensure_loaded(student)
     before = scorer.score(student)
-    run = _Run(teacher, student, images, scorer, settings, seed, label_offset, checkpoint, device)
+    learner = Learner(teacher, student, images, settings, seed=seed, label_offset=label_offset, world=world)
+    identity = {**settings.to_dict(), "seed": seed, "images": len(images), "processes": world.size}
+    run = _Run(learner, student, scorer, settings, world, checkpoint, identity)
     stopped = run.train(before, progress)
     best = write_back(student, run.with_weights(run.best)) if run.best else student
     after = scorer.score(best) if run.best else before
@@ -120,7 +119,7 @@ def distill(
         best,
         before,
         after,
-        run.step / run.loader.steps_per_epoch,
+        run.step / learner.loader.steps_per_epoch,
         run.step,
         seconds,
         run.images_per_second,
@@ -129,47 +128,47 @@ def distill(
     )
 
 
+def help_to_distill(
+    teacher: onnx.ModelProto,
+    student: onnx.ModelProto,
+    images: Dataset,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    label_offset: int = 0,
+    world: World,
+) -> None:
+    """What the processes do that do not lead; arguments and errors as of `distill`."""
+    settings.check()
+    teacher, student = ensure_loaded(teacher), ensure_loaded(student)
+    follow(Learner(teacher, student, images, settings, seed=seed, label_offset=label_offset, world=world), world)
+
+
 class _Run:
-    """The state of one distillation."""
+    """The state of one distillation, in the process that leads."""
 
     def __init__(
         self,
-        teacher: onnx.ModelProto,
+        learner: Learner,
         student: onnx.ModelProto,
-        images: Dataset,
         scorer: Scorer,
         settings: Settings,
-        seed: int,
-        label_offset: int,
+        world: World,
         checkpoint: Path | None,
-        device: str | None,
+        identity: dict[str, object],
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        lessons = Lessons.between(teacher, student, settings.features > 0)
-        self.teacher = teacher_of(lessons.of_teacher(teacher), self.device, images.fixed_batch is None)
-        # Convolutions of a CPU and of tensor cores want the channels last.
-        self.student = to_torch(lessons.of_student(student)).to(self.device, memory_format=torch.channels_last)
+        self.learner, self.world, self.settings = learner, world, settings
+        self.original, self.scorer = student, scorer
         self.whole = to_torch(student)
-        self.original, self.scorer, self.settings = student, scorer, settings
-        self.lesson = Lesson(lessons.outputs, settings, label_offset)
-        self.loader = Loader(images, _batch(self.student, images, settings), augment=settings.augment, seed=seed)
-        self.parameters = [p for p in self.student.parameters() if p.requires_grad]
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
-        self.optimizer = torch.optim.SGD(
-            self.parameters, settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
-        )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.device.type == "cuda")
-        self.precision = nullcontext if self.student.quantized else _precision(self.device)
-        self.checkpoint = checkpoint
-        self.identity = {**settings.to_dict(), "seed": seed, "images": len(images)}
+        self.checkpoint, self.identity = checkpoint, identity
         self.step, self.evaluations, self.since_best = 0, 0, 0
         self.best: dict[str, Tensor] = {}
         self.best_score = -np.inf
         self.history: list[tuple[int, float]] = []
-        self.clock = Clock(settings, self.loader.steps_per_epoch)
+        self.clock = Clock(settings, learner.loader.steps_per_epoch)
         self.images_per_second = 0.0
         if checkpoint is not None and checkpoint.exists():
-            self._go_on(Checkpoint.load(checkpoint, self.identity, self.device))
+            self._go_on(Checkpoint.load(checkpoint, identity, world.device))
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -179,11 +178,13 @@ class _Run:
         self.best_score = max(self.best_score, before.for_search)
         started = said_at = time.monotonic()
         losses: list[float] = []
-        for images in self.loader.after(self.step):
+        self.world.share({"step": self.step, "state": self.learner.state()} if self.world.size > 1 else None)
+        for images in self.learner.loader.after(self.step):
             done = self.clock.done(self.step, scoring_s)
             if done >= 1:
                 break
-            losses.append(self._learn(images.inputs, images.labels, rate_at(self.clock.lead(self.step), settings)))
+            rate = self.world.share(rate_at(self.clock.lead(self.step), settings))
+            losses.append(self.learner.learn(images, self.step, rate))
             self.step += 1
             done = self.clock.done(self.step, scoring_s)
             score = None
@@ -196,40 +197,16 @@ class _Run:
                 if self.checkpoint is not None:
                     self._keep()
             now = time.monotonic()
-            self.images_per_second = (self.step - first) * self.loader.batch / max(now - started, 1e-9)
+            self.images_per_second = (self.step - first) * self.learner.images_a_step / max(now - started, 1e-9)
             if progress is not None and (score is not None or now - said_at > 1):
                 progress(Progress(min(done, 1.0), self.step, float(np.mean(losses[-50:])), score, self.best_score))
                 said_at = now
             if score is not None and self.since_best >= settings.patience:
-                return done < 1
-        return False
-
-    def _learn(self, inputs: dict[str, Tensor], labels: Tensor | None, rate: float) -> float:
-        """One step; the loss before it."""
-        there = {name: values.to(self.device, non_blocking=True) for name, values in inputs.items()}
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with self.precision():
-            shown = self.teacher(there)
-            said = self.student({name: _channels_last(values) for name, values in there.items()})
-        said = said if isinstance(said, tuple) else (said,)
-        loss = self.lesson.loss(shown, said, None if labels is None else labels.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        memory = 1.0 / max(1.0, self.settings.average * (self.step + 1))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.parameters, memory)
-        return float(loss.detach())
+                break
+        self.world.share(None)  # the others have no more to do
+        return self.clock.done(self.step, scoring_s) < 1
 
     # -- what is kept ------------------------------------------------------------------------------------------------
-
-    def _averaged(self) -> dict[str, Tensor]:
-        names = [name for name, p in self.student.named_parameters() if p.requires_grad]
-        return dict(zip(names, (value.clone() for value in self.average), strict=True))
 
     def with_weights(self, weights: dict[str, Tensor]) -> OnnxModule:
         """The whole student, for `write_back`."""
@@ -237,7 +214,7 @@ class _Run:
         return self.whole
 
     def _evaluate(self) -> float:
-        averaged = self._averaged()
+        averaged = self.learner.averaged()
         score = self.scorer.score(write_back(self.original, self.with_weights(averaged))).for_search
         self.history.append((self.step, score))
         if score > self.best_score:
@@ -249,55 +226,19 @@ class _Run:
     def _keep(self) -> None:
         assert self.checkpoint is not None
         Checkpoint(
-            self.identity,
-            self.step,
-            self.clock.seconds,
-            dict(self.student.state_dict()),
-            self._averaged(),
-            self.optimizer.state_dict(),
-            self.lesson.spreads,
-            self.best,
-            float(self.best_score),
-            self.since_best,
-            self.evaluations,
-            self.history,
+            settings=self.identity,
+            step=self.step,
+            seconds=self.clock.seconds,
+            **self.learner.state(),
+            best=self.best,
+            best_score=float(self.best_score),
+            since_best=self.since_best,
+            evaluations=self.evaluations,
+            history=self.history,
         ).save(self.checkpoint)
 
     def _go_on(self, kept: Checkpoint) -> None:
-        self.student.load_state_dict(kept.student)
-        self.average = list(kept.average.values())
-        self.optimizer.load_state_dict(kept.optimizer)
-        self.lesson.spreads = kept.spreads
+        self.learner.restore(vars(kept))
         self.step, self.evaluations, self.since_best = kept.step, kept.evaluations, kept.since_best
         self.best, self.best_score, self.history = kept.best, kept.best_score, [tuple(item) for item in kept.history]
-        self.clock = Clock(self.settings, self.loader.steps_per_epoch, kept.seconds)
-
-
-def _batch(module: OnnxModule, images: Dataset, settings: Settings) -> int:
-    """Images a step: as many as wanted, where the graph takes any number.
-
-    Raises:
-        DataError: fewer images than the graph's own batch.
-    """
-    fixed = images.fixed_batch
-    if fixed is None or module.batch == "any":
-        return settings.batch
-    if len(images) < fixed:
-        raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
-    return fixed
-
-
-def _precision(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """Mixed precision where the hardware has it: half as fast again on a CPU with bfloat16, more on a GPU.
-
-    Weights stay float32. Graphs with quantized weights are trained in float32: their steps are what matters.
-    """
-    if device.type == "cuda":
-        return partial(torch.autocast, "cuda", dtype=torch.float16)
-    if torch.cpu.get_capabilities().get("avx512_bf16"):
-        return partial(torch.autocast, "cpu", dtype=torch.bfloat16)
-    return nullcontext
-
-
-def _channels_last(values: Tensor) -> Tensor:
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+        self.clock = Clock(self.settings, self.learner.loader.steps_per_epoch, kept.seconds)

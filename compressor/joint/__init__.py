@@ -15,7 +15,7 @@ docs/training.md says what is the paper's and what is ours.
 | judge | the reward: BatchNormalization re-estimated under a mask, accuracy on held-out images |
 | representation | what the agent knows of the epoch: embeddings, a recurrent net, a decoder of rewards |
 | policy | the agent (soft actor-critic, or a random control) with that representation |
-| weights, parallel | one epoch of the weights, in one process or several |
+| weights | one epoch of the weights, in one process or several (`compressor.parallel`) |
 | trainer | the loop |
 | checkpoint, progress, logs, facts | going on after a kill; what is shown, logged and reported |
 

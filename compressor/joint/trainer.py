@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import TargetError
 from ...graph.torch_module import OnnxModule
+from ..parallel import World
 from ..search.reward import better
 from ..search.space import Outcome, Widths
 from ..search.trials import Trials
@@ -17,7 +18,6 @@ from . import checkpoint
 from .judge import Judge
 from .masks import Masks, Removal
 from .offer import Offer
-from .parallel import World
 from .policy import Policy
 from .schedule import Phase, Schedule
 from .settings import Settings

@@ -23,6 +23,7 @@ from ..cache import layer_cache
 from ..data import Dataset, InputSpec, Preprocessing, load_data
 from ..data.split import spread_order
 from ..files import check_output, write_whole
+from ..parallel import World
 from ..rundir import RunDirectory
 from ..score import Scorer
 from ..search.meter import REPLAY, Meter, open_meter
@@ -35,7 +36,6 @@ from .judge import Judge
 from .logs import TensorBoard
 from .masks import Masks
 from .offer import Offer
-from .parallel import World
 from .policy import Policy
 from .progress import TrainingProgress
 from .schedule import Schedule
@@ -127,7 +127,7 @@ def train(
     }
     run_path = Path(run_dir) if run_dir is not None else Path(f"{os.fspath(output)}.run")
     with ExitStack() as stack:
-        world = stack.enter_context(World(torch_device))
+        world = stack.enter_context(World.of_torchrun(torch_device))
         world.batch(settings.batch)
         flat = all(value.ndim <= 4 for value in traced.module.parameters())
         traced.module.to(world.device, memory_format=torch.channels_last if flat else torch.preserve_format)

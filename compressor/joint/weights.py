@@ -16,9 +16,9 @@ from ...errors import JobError
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
 from ..distill.loader import Loader
+from ..parallel import World
 from .alignment import Alignment
 from .masks import Masks, Removal
-from .parallel import World
 from .settings import Settings
 
 __all__ = ["Learned", "Weights", "mixed_precision", "placed"]

@@ -1,6 +1,9 @@
 """`ortrim finetune`, and fine-tuning as a stage of `compress`."""
 
 import json
+import os
+import subprocess
+import sys
 
 import onnx
 import pytest
@@ -31,6 +34,29 @@ def test_a_slim_model_is_taught(process, slim, tmp_path):
     assert header["ortrim.finetuned"].startswith(str(found["steps"]))
     assert "fine-tuning" in done.stderr
     assert not list(tmp_path.glob("tuned.onnx.*"))
+
+
+@pytest.mark.slow
+def test_two_processes_teach_one_model(slim, tmp_path):
+    """By torchrun on the CPU: each has half of the images and of the batch, and one of them writes."""
+    output = tmp_path / "tuned.onnx"
+    flags = ("--teacher", digits.MODEL, "--data", digits.TRAIN, "--epochs", "1", "--batch", "64", "--json")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"),
+            *("ortrim.compressor.cli", "finetune", slim, *flags, "-o", output),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["steps"] == (1297 - 259) // 2 // 32
+    assert found["score"]["after"] > found["score"]["before"] + 0.03
+    onnx.checker.check_model(onnx.load(output), full_check=True)
 
 
 def test_it_is_told_how_well_it_did(process, slim, tmp_path):

@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from ortrim.compressor.joint import Settings, train
-from ortrim.compressor.joint.parallel import World
 from ortrim.compressor.joint.trainer import Trainer
 from ortrim.compressor.joint.weights import Weights
+from ortrim.compressor.parallel import World
 from ortrim.compressor.rundir import RunDirectory
 from ortrim.compressor.search.trials import Trials
 from ortrim.errors import DataError, InputError, RunError, TargetError

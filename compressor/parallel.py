@@ -1,7 +1,7 @@
 """Several processes that train one net, started by torchrun: one leads, the others follow.
 
-The leader does all that a single process does: it looks after the agent, the device and the files. What it shares with
-the others are the weights' epochs. Each trains on its own part of the images, with its part of the batch, and
+The leader does all that a single process does: it scores, looks after an agent, the device and the files, and tells the
+others when to train and how. Each trains on its own part of the images, with its part of the batch, and
 DistributedDataParallel averages the gradients; statistics of BatchNormalization are those of the leader's part.
 """
 
@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ...errors import InputError
-from ..data import Dataset
+from ..errors import InputError
+from .data import Dataset
 
 __all__ = ["World"]
 
@@ -29,17 +29,18 @@ PATIENCE = timedelta(hours=12)
 class World(AbstractContextManager["World"]):
     """The processes of one training; inside, they can reach each other. One process alone needs nobody."""
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, *, size: int = 1, rank: int = 0, local: int = 0) -> None:
         """
         Args:
             device: torch's name of what this process trains on; by default its own GPU where there are any.
+            size: how many processes there are.
+            rank: the number of this one; 0 leads.
+            local: its number on its machine, and that of its GPU.
 
         Raises:
             InputError: fewer GPUs than processes.
         """
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.size, self.rank = size, rank
         if device is None:
             device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
@@ -47,6 +48,14 @@ class World(AbstractContextManager["World"]):
             raise InputError(
                 f"torchrun started a process for GPU {self.device.index}, and there are {torch.cuda.device_count()}"
             )
+
+    @classmethod
+    def of_torchrun(cls, device: str | None = None) -> Self:
+        """The processes that torchrun started, as it tells in the environment; one alone where it did not."""
+        size, rank, local = (
+            int(os.environ.get(*item)) for item in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+        )
+        return cls(device, size=size, rank=rank, local=local)
 
     @property
     def follows(self) -> bool:
@@ -90,8 +99,12 @@ class World(AbstractContextManager["World"]):
             raise InputError(f"--batch {images} cannot be shared out to {self.size} processes, two images or more each")
         return images // self.size
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module whose gradients are averaged over all processes."""
+    def wrap(self, module: nn.Module, *, all_used: bool = True) -> nn.Module:
+        """The module whose gradients are averaged over all processes.
+
+        Args:
+            all_used: whether every parameter has a part in every loss.
+        """
         if self.size == 1:
             return module
-        return nn.parallel.DistributedDataParallel(module)
+        return nn.parallel.DistributedDataParallel(module, find_unused_parameters=not all_used)

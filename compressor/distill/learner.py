@@ -1,0 +1,146 @@
+"""One process's student, and the step by which it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ...errors import DataError
+from ...graph import to_torch
+from ...graph.torch_module import OnnxModule
+from ..data import Dataset
+from ..parallel import World
+from .lessons import Lesson, Lessons
+from .loader import Images, Loader
+from .settings import Settings
+from .teacher import teacher_of
+
+__all__ = ["Learner", "follow"]
+
+
+class Learner:
+    """The student with its teacher, images and optimizer; of several processes, all have the same weights."""
+
+    def __init__(
+        self,
+        teacher: onnx.ModelProto,
+        student: onnx.ModelProto,
+        images: Dataset,
+        settings: Settings,
+        *,
+        seed: int,
+        label_offset: int,
+        world: World,
+    ) -> None:
+        """Arguments and errors as of `distill`."""
+        self._settings, self._world, self._device = settings, world, world.device
+        lessons = Lessons.between(teacher, student, settings.features > 0)
+        self._teacher = teacher_of(lessons.of_teacher(teacher), self._device, images.fixed_batch is None)
+        # Convolutions of a CPU and of tensor cores want the channels last.
+        self._student = to_torch(lessons.of_student(student)).to(self._device, memory_format=torch.channels_last)
+        self._shared = world.wrap(self._student, all_used=False)
+        self._lesson = Lesson(lessons.outputs, settings, label_offset)
+        batch = _batch(self._student, images, settings, world)
+        self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
+        self.images_a_step = self.loader.batch * world.size
+        """Of all processes."""
+        self._parameters = [p for p in self._student.parameters() if p.requires_grad]
+        self._average = [parameter.detach().clone() for parameter in self._parameters]
+        self._optimizer = torch.optim.SGD(
+            self._parameters, settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._device.type == "cuda")
+        self._precision = nullcontext if self._student.quantized else _precision(self._device)
+
+    def learn(self, images: Images, step: int, rate: float) -> float:
+        """One step, after `step` others; the loss before it, on this process's images."""
+        there = {name: values.to(self._device, non_blocking=True) for name, values in images.inputs.items()}
+        labels = None if images.labels is None else images.labels.to(self._device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with self._precision():
+            shown = self._teacher(there)
+            said = self._shared({name: _channels_last(values) for name, values in there.items()})
+        if not self._lesson.spreads:
+            self._lesson.spreads = self._world.share(self._lesson.spreads_of(shown))
+        loss = self._lesson.loss(shown, said if isinstance(said, tuple) else (said,), labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        memory = 1.0 / max(1.0, self._settings.average * (step + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, self._parameters, memory)
+        return float(loss.detach())
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The weights averaged over the steps."""
+        names = [name for name, p in self._student.named_parameters() if p.requires_grad]
+        return dict(zip(names, (value.clone() for value in self._average), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes."""
+        return {
+            "student": dict(self._student.state_dict()),
+            "average": self.averaged(),
+            "optimizer": self._optimizer.state_dict(),
+            "spreads": self._lesson.spreads,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be as the learner was that gave this state."""
+        self._student.load_state_dict(state["student"])
+        for mine, given in zip(self._average, state["average"].values(), strict=True):
+            mine.copy_(given)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._lesson.spreads = list(state["spreads"])
+
+
+def follow(learner: Learner, world: World) -> None:
+    """Learn as the leader says, until it has no more to do."""
+    start = world.share()
+    learner.restore(start["state"])
+    for step, images in enumerate(learner.loader.after(start["step"]), start["step"]):
+        rate = world.share()
+        if rate is None:
+            return
+        learner.learn(images, step, rate)
+
+
+def _batch(module: OnnxModule, images: Dataset, settings: Settings, world: World) -> int:
+    """Images a step of one process: its share of as many as wanted, where the graph takes any number.
+
+    Raises:
+        DataError: fewer images than the graph's own batch.
+        InputError: a batch that the processes cannot share.
+    """
+    fixed = images.fixed_batch
+    if fixed is None or module.batch == "any":
+        return settings.batch if world.size == 1 else world.batch(settings.batch)
+    if len(images) < fixed * world.size:
+        raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
+    return fixed
+
+
+def _precision(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Mixed precision where the hardware has it: half as fast again on a CPU with bfloat16, more on a GPU.
+
+    Weights stay float32. Graphs with quantized weights are trained in float32: their steps are what matters.
+    """
+    if device.type == "cuda":
+        return partial(torch.autocast, "cuda", dtype=torch.float16)
+    if torch.cpu.get_capabilities().get("avx512_bf16"):
+        return partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    return nullcontext
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
