@@ -147,7 +147,7 @@ def timed(original: Path, files: list[Path]) -> list[float]:
     ratios = []
     for start in range(0, len(files), TIMED):
         some = files[start : start + TIMED]
-        found = compare_many(original, some, Device.parse("cpu:threads=1"), seconds=3.0 * len(some))
+        found = compare_many(original, some, Device.parse("cpu:threads=1"), seconds=2.0)
         ratios += [ratio.value for ratio in found]
     return ratios
 

@@ -93,8 +93,9 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def job(model, data):
-    """Arguments of a small job."""
-    return {"model": model, "data": data, "target": Target.parse("0.5x"), "episodes": EPISODES, "calibration": 64}
+    """Arguments of a small job, corrected the quick way; Ctrl-C and the command line have the default."""
+    quick = {"episodes": EPISODES, "calibration": 24, "correction": "independent"}
+    return {"model": model, "data": data, "target": Target.parse("0.5x"), **quick}
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +242,9 @@ def test_ctrl_c_ends_with_the_best_so_far(job, folder):
         def tell(self, plan, outcome):
             self.inner.tell(plan, outcome)
 
-    result = compress(**{**job, "agent": "interrupted", "episodes": 50}, run_dir=folder / "interrupted")
+    result = compress(
+        **{**job, "agent": "interrupted", "episodes": 50, "correction": "sequential"}, run_dir=folder / "interrupted"
+    )
     assert result.report.search.episodes == 3
     assert result.latency.value <= 0.5
     assert any("interrupted" in note for note in result.report.notes)

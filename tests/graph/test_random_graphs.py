@@ -293,7 +293,7 @@ def check_again(model, removed):
 bounded = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
-@settings(bounded, max_examples=120)
+@settings(bounded, max_examples=90)
 @given(recipe=recipes)
 def test_every_removal_passes_the_oracle(maps, thorough, recipe):
     thorough(build(maps, recipe))

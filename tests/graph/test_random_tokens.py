@@ -194,7 +194,7 @@ def build(net, recipe) -> onnx.ModelProto:
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, max_examples=120)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, max_examples=80)
 @given(recipe=recipes)
 def test_every_removal_passes_the_oracle(net, thorough, recipe):
     thorough(build(net, recipe))
