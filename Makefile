@@ -20,7 +20,7 @@ DEMO := demo
 demo: $(VENV)/.installed
 	rm -rf $(DEMO) && mkdir $(DEMO)
 	$(ORTRIM) compress $(DIGITS)/digits.onnx --data $(DIGITS)/digits_train.npz --latency 0.6x \
-		--device cpu:threads=1 --episodes 120 -o $(DEMO)/slim.onnx --run-dir $(DEMO)/run
+		--device cpu:threads=1 --episodes 60 -o $(DEMO)/slim.onnx --run-dir $(DEMO)/run
 	cp $(DEMO)/run/report.html $(DEMO)/report.html
 	@echo "On the 500 images that neither training nor compressing saw, before and after:"
 	$(ORTRIM) evaluate $(DIGITS)/digits.onnx --data $(DIGITS)/digits_test.npz
