@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -82,3 +86,22 @@ def run():
         return session.run(list(tensors), {"x": x})
 
     return go
+
+
+@pytest.fixture(scope="session")
+def torchrun():
+    """`torchrun(*args, cwd=None)`: the command in two processes of torchrun on the CPU, ended."""
+
+    def run(*args, cwd=None):
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ortrim.compressor.cli")
+        return subprocess.run(
+            [sys.executable, *launch, *args],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run

@@ -1,9 +1,6 @@
 """`ortrim finetune`, and fine-tuning as a stage of `compress`."""
 
 import json
-import os
-import subprocess
-import sys
 
 import onnx
 import pytest
@@ -37,21 +34,11 @@ def test_a_slim_model_is_taught(process, slim, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_teach_one_model(slim, tmp_path):
+def test_two_processes_teach_one_model(torchrun, slim, tmp_path):
     """By torchrun on the CPU: each has half of the images and of the batch, and one of them writes."""
     output = tmp_path / "tuned.onnx"
     flags = ("--teacher", digits.MODEL, "--data", digits.TRAIN, "--epochs", "3", "--batch", "64", "--json")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"),
-            *("ortrim.compressor.cli", "finetune", slim, *flags, "-o", output),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = torchrun("finetune", slim, *flags, "-o", output)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["steps"] == pytest.approx(found["epochs"] * ((1297 - 259) // 2 // 32))
