@@ -66,7 +66,13 @@ class World(AbstractContextManager["World"]):
         if self.size > 1:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
+            try:
+                dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
+            except ValueError as error:
+                raise InputError(
+                    f"WORLD_SIZE is {self.size}, and the processes cannot find each other ({error}): start them with "
+                    "torchrun, or unset WORLD_SIZE"
+                ) from error
         return self
 
     def __exit__(

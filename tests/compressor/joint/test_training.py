@@ -267,6 +267,14 @@ def test_a_batch_that_several_processes_cannot_share(run, monkeypatch):
         run()
 
 
+def test_a_process_that_torchrun_did_not_start(run, monkeypatch):
+    """Schedulers of clusters set WORLD_SIZE too."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match=r"WORLD_SIZE is 2.*torchrun"):
+        run()
+
+
 def test_two_processes_train_one_net(torchrun, tiny_module, data, tmp_path):
     """The control net, by torchrun on the CPU: the processes' weights stay the same, and one of them writes."""
     flags = ("--no-prune", "--no-augment", "--epochs", "2", "--batch", "40", "--reward", "80", "--json")
