@@ -23,6 +23,7 @@ from ...graph.group import ChannelAnalysis
 from .activations import Feeds
 from .consumers import find_consumers, weights_of
 from .matrices import Consumer
+from .patches import Window
 from .refit import ridged, with_weights
 from .tails import Tail, Tails
 from .tape import Tape
@@ -52,6 +53,37 @@ class _Layer:
     tail: Tail
     kept: np.ndarray = field(repr=False)
     """Channels of the original's tail that the slim net has."""
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """Factor of each row on the way to the tail, `groups x rows x 1`; None is 1."""
+        if self.tail.scale is None:
+            return None
+        return self.consumer.rows_of(self.tail.scale)[:, :, None].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A convolution as a matrix: at the rows of interest cheaper than running it everywhere."""
+
+    matrix: np.ndarray = field(repr=False)
+    """`groups x rows x columns`."""
+    offset: np.ndarray = field(repr=False)
+    """`groups x rows`: its own bias."""
+    nothing: np.ndarray = field(repr=False)
+    """Zeros that broadcast to its output."""
+
+    @classmethod
+    def of(cls, consumer: Consumer, tape: Tape) -> _Product | None:
+        """As its weights are now; None where it is no convolution, or has a bias that is computed."""
+        if consumer.op not in ("Conv", "ConvTranspose"):
+            return None
+        weight, *bias = (tape.weight(name) for name in tape.inputs(consumer.output)[1:] if name)
+        if weight is None or any(values is None for values in bias):
+            return None
+        offset = consumer.rows_of(bias[0]) if bias else np.zeros((consumer.groups, 1))
+        nothing = np.zeros((1, consumer.outputs) + (1,) * (weight.ndim - 2), weight.dtype)
+        return cls(consumer.matrix(weight), offset, nothing)
 
 
 @dataclass(frozen=True)
@@ -164,9 +196,12 @@ class SequentialRefitter:
     def _rows(self, tape: Tape, layer: _Layer) -> tuple[_Rows, _Rows]:
         """Rows to fit, and rows of held-out batches (the same ones where there is one batch only)."""
         consumer, tail = layer.consumer, layer.tail
-        values = tape.read([consumer.input, tail.output], tape.made(consumer.output))
+        product = _Product.of(consumer, tape)
+        given = {} if product is None else {consumer.output: product.nothing}
+        wanted = [name for name in (consumer.input, tail.output) if name not in given]
+        values = tape.read(wanted, tape.made(consumer.output), given=given)
         parts = [
-            _rows_of(layer, spot, batch[consumer.input], batch[tail.output])
+            _rows_of(layer, spot, {**given, **batch}, product)
             for spot, batch in zip(self._recording[tail.output], values, strict=True)
         ]
         held = range(_HELD_OUT - 1, len(parts), _HELD_OUT) if len(parts) >= _HELD_OUT else range(1, len(parts))[-1:]
@@ -213,10 +248,17 @@ def _untouched(model: onnx.ModelProto, small: onnx.ModelProto) -> set[str]:
     return same
 
 
-def _rows_of(layer: _Layer, spot: Spot, x: np.ndarray, y: np.ndarray) -> _Rows:
-    reader, groups = layer.consumer.reader, layer.consumer.groups
+def _rows_of(layer: _Layer, spot: Spot, values: Mapping[str, np.ndarray], product: _Product | None) -> _Rows:
+    """Rows of one batch; `values` of the tail lack what the layer brings, where that is a `product`."""
+    consumer = layer.consumer
+    reader, groups = consumer.reader, consumer.groups
+    x, y = values[consumer.input], values[layer.tail.output]
     columns = reader.columns(x, spot.positions)
+    if product is not None and isinstance(reader, Window):
+        y = np.broadcast_to(y, (len(x), consumer.outputs, *reader.extent(x.shape)))
     slim = reader.rows(y, spot.positions).reshape(groups, -1, columns.shape[2])
+    if product is not None:
+        slim = slim + _added(product.matrix, product.offset, columns, layer.scale)
     return _Rows(columns, slim, spot.rows[layer.kept].reshape(slim.shape))
 
 
@@ -231,8 +273,8 @@ def _refit(
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, LayerRefit]:
     """What to add to the layer's matrix and to its outputs (None: nothing helps), and how it went."""
     tail = layer.tail
-    scale = None if tail.scale is None else layer.consumer.rows_of(tail.scale)[:, :, None].astype(np.float32)
-    change, shift = _solve(layer, fit, scale, ridge, iterations)
+    scale = layer.scale
+    change, shift = _solve(layer, fit, ridge, iterations)
     energy = float(test.goal.var(axis=2, dtype=np.float64).sum()) * test.goal.shape[2] or 1.0
     step = _added(change, shift, test.columns, scale)
 
@@ -246,30 +288,27 @@ def _refit(
     return (share * change, share * shift), LayerRefit(layer.consumer.node, before, after)
 
 
-def _solve(
-    layer: _Layer, rows: _Rows, scale: np.ndarray | None, ridge: float, iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _solve(layer: _Layer, rows: _Rows, ridge: float, iterations: int) -> tuple[np.ndarray, np.ndarray]:
     """Least squares for what is missing: `groups x rows x columns` and `groups x rows`."""
-    x, tail = rows.columns, layer.tail
+    x, tail, scale = rows.columns, layer.tail, layer.scale
     count = x.shape[2]
     # Without a bias the layer cannot take up a mean, and moments are about zero.
     mean = x.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(x.shape[:2])
     second = np.stack([(part @ part.T).astype(np.float64) / count for part in x])
-    inverse = np.linalg.inv(ridged(second - mean[:, :, None] * mean[:, None, :], ridge))
+    matrix = ridged(second - mean[:, :, None] * mean[:, None, :], ridge)
     change = np.zeros((len(x), rows.slim.shape[1], x.shape[1]))
     shift = np.zeros(change.shape[:2])
-    bounded = tail.low is not None or tail.high is not None
-    added: np.ndarray | float = 0.0
-    for _ in range(iterations if bounded else 1):
-        gap = rows.missing(tail, added)
+    rounds = iterations if tail.low is not None or tail.high is not None else 1
+    inverse = np.linalg.inv(matrix) if rounds > 1 else None
+    for past in range(rounds):
+        gap = rows.missing(tail, _added(change, shift, x, scale) if past else 0.0)
         if scale is not None:
             gap = np.divide(gap, scale, out=np.zeros_like(gap), where=np.abs(scale) > _SMALLEST_SCALE)
         level = gap.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(shift.shape)
         cross = (gap @ x.swapaxes(1, 2)).astype(np.float64) / count - level[:, :, None] * mean[:, None, :]
-        step = cross @ inverse
+        step = np.linalg.solve(matrix, cross.swapaxes(1, 2)).swapaxes(1, 2) if inverse is None else cross @ inverse
         change += step
         shift += level - (step @ mean[:, :, None])[:, :, 0]
-        added = _added(change, shift, x, scale)
     return change, shift
 
 

@@ -45,21 +45,33 @@ class Tape:
         """Index of the node that makes the tensor; -1 for inputs of the model."""
         return self._made.get(tensor, -1)
 
+    def inputs(self, tensor: str) -> list[str]:
+        """What the node that makes the tensor reads."""
+        return list(self._nodes[self._made[tensor]].input)
+
+    def weight(self, name: str) -> np.ndarray | None:
+        """An initializer as it is now; None for other tensors."""
+        tensor = self._weights.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
     def replace(self, values: Mapping[str, np.ndarray]) -> None:
         """Initializers for the nodes that have not run yet."""
         self._weights.update({name: numpy_helper.from_array(array, name) for name, array in values.items()})
 
-    def read(self, tensors: Sequence[str], frontier: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    def read(
+        self, tensors: Sequence[str], frontier: int = 0, *, given: Mapping[str, np.ndarray] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Values of the tensors, batch by batch.
 
         Args:
             tensors: at the frontier or behind it.
+            given: values that tensors behind `frontier` have here, in place of what their nodes would compute.
             frontier: node before which the frontier is moved by the way; it stays where it was if that is further, or
                 if what is alive there exceeds the memory. What lies before it can be read no more.
         """
         live = self._live(frontier) if frontier > self._frontier else []
         moves = False
-        for place, values in enumerate(self._run([*tensors, *live])):
+        for place, values in enumerate(self._run([*tensors, *live], given or {})):
             if live and place == 0:
                 moves = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
             if moves:
@@ -75,23 +87,25 @@ class Tape:
             names.update(dict.fromkeys(_reads(node)))
         return [n for n in names if n in self._held[0] or (n in self._made and self._frontier <= self._made[n] < index)]
 
-    def _run(self, tensors: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    def _run(self, tensors: Sequence[str], given: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         held = self._held[0]
         computed = [name for name in dict.fromkeys(tensors) if name not in held]
-        session = self._session(computed, held) if computed else None
+        session = self._session(computed, held, given) if computed else None
         for values in self._held:
             out = {name: values[name] for name in tensors if name in values}
             if session is not None:
                 out.update(outputs_of(session, computed, values))
             yield out
 
-    def _session(self, tensors: Sequence[str], held: Mapping[str, np.ndarray]) -> ort.InferenceSession:
-        """Of the nodes between what is held and `tensors`."""
+    def _session(
+        self, tensors: Sequence[str], held: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+    ) -> ort.InferenceSession:
+        """Of the nodes between what is held or given and `tensors`."""
         wanted, nodes = set(tensors), []
         for node in reversed(self._nodes[self._frontier : max(self._made[name] for name in tensors) + 1]):
             if wanted.intersection(node.output):
                 nodes.append(node)
-                wanted.update(name for name in _reads(node) if name not in held)
+                wanted.update(name for name in _reads(node) if name not in held and name not in given)
         read = {name for node in nodes for name in _reads(node)}
         inputs = [
             make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), self._shared_sizes(name))
@@ -100,6 +114,7 @@ class Tape:
         ]
         outputs = [onnx.ValueInfoProto(name=name) for name in tensors]
         weights = [self._weights[name] for name in sorted(read & self._weights.keys())]
+        weights += [numpy_helper.from_array(given[name], name) for name in sorted(read & given.keys())]
         piece = make_graph(list(reversed(nodes)), "piece", inputs, outputs, weights)
         return open_session(make_model(piece, opset_imports=self._opsets, ir_version=self._ir), self._threads)
 

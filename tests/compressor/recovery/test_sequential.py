@@ -8,7 +8,7 @@ from ortrim.compressor.recovery.consumers import find_consumers
 from ortrim.compressor.recovery.importance import rank
 from ortrim.compressor.recovery.moments import gather
 from ortrim.compressor.recovery.refit import Refitter, with_weights
-from ortrim.compressor.recovery.sequential import SequentialRefitter, refit_sequentially
+from ortrim.compressor.recovery.sequential import SequentialRefitter, _Product, refit_sequentially
 from ortrim.compressor.recovery.tails import Tails
 from ortrim.compressor.recovery.tape import Tape
 from ortrim.errors import DataError
@@ -171,6 +171,41 @@ def test_a_tape_runs_on_with_new_weights(residual, images, run):
     tape.replace({"head": changed, "heads": weights(residual)["heads"] * 2})
     (values,) = tape.read(["y"])
     np.testing.assert_allclose(values["y"], 2 * run(residual, images, "y")[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_tape_takes_values_as_given(residual, images, run):
+    tape = Tape(residual, [{"x": images}])
+    given = np.zeros((1, 8, 1, 1), np.float32)
+    (values,) = tape.read(["ps"], tape.made("pc"), given={"pc": given})
+    np.testing.assert_allclose(values["ps"], run(residual, images, "stem")[0], atol=1e-5)
+    (values,) = tape.read(["ps"])
+    np.testing.assert_allclose(values["ps"], run(residual, images, "ps")[0], atol=1e-4)
+
+
+TRANSPOSED = """g (float[N,3,8,8] x) => (float[N,6,17,17] y) {
+    a = Conv<pads=[1,1,1,1]>(x, w, b) an = BatchNormalization(a, s, o, m, positive) h = Relu(an)
+    y = ConvTranspose<strides=[2,2], group=2>(h, v, d)
+}"""
+TRANSPOSED_SHAPES = {"w": (8, 3, 3, 3), "b": (8,), "v": (8, 3, 3, 3), "d": (6,)}
+TRANSPOSED_SHAPES |= dict.fromkeys(("s", "o", "m", "positive"), (8,))
+
+
+@pytest.mark.parametrize("kind", ["residual", "normed", "transposed"])
+def test_a_layer_as_a_matrix_gives_what_running_it_gives(residual, build, images, monkeypatch, kind):
+    models = {
+        "residual": (residual, ("pw", "pd", "qw", "qv")),
+        "normed": (build(NORMED, NORMED_SHAPES), ("w", "v", "m2")),
+        "transposed": (build(TRANSPOSED, TRANSPOSED_SHAPES), ("w", "b", "v", "d")),
+    }
+    model, broken = models[kind]
+    small, analysis = damaged(model, *broken), analyze(model)
+    quick = refit_sequentially(model, small, {}, images, analysis=analysis)
+    monkeypatch.setattr(_Product, "of", lambda consumer, tape: None)
+    run_whole = refit_sequentially(model, small, {}, images, analysis=analysis)
+    assert weights(quick).keys() == weights(run_whole).keys()
+    for name, array in weights(run_whole).items():
+        np.testing.assert_allclose(weights(quick)[name], array, rtol=1e-3, atol=1e-4)
+    assert any(not np.allclose(array, weights(small)[name]) for name, array in weights(quick).items())
 
 
 def test_too_few_samples_are_refused(build, images):
