@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import DataError
 from ...graph import to_torch
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
+from ..mixed import MixedPrecision
 from ..parallel import World
 from .lessons import Lesson, Lessons
 from .loader import Images, Loader
@@ -55,8 +53,8 @@ class Learner:
         self._optimizer = torch.optim.SGD(
             self._parameters, settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
         )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._device.type == "cuda")
-        self._precision = nullcontext if self._student.quantized else _precision(self._device)
+        # Of quantized weights the steps are what matters: they are trained in float32.
+        self._precision = MixedPrecision(self._device, enabled=not self._student.quantized)
 
     def learn(self, images: Images, step: int, rate: float) -> float:
         """One step, after `step` others; the loss before it, on this process's images."""
@@ -70,12 +68,7 @@ class Learner:
         if not self._lesson.spreads:
             self._lesson.spreads = self._world.share(self._lesson.spreads_of(shown))
         loss = self._lesson.loss(shown, said if isinstance(said, tuple) else (said,), labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self._precision.step(loss, self._optimizer, self._settings.clip)
         memory = 1.0 / max(1.0, self._settings.average * (step + 1))
         with torch.no_grad():
             torch._foreach_lerp_(self._average, self._parameters, memory)
@@ -128,18 +121,6 @@ def _batch(module: OnnxModule, images: Dataset, settings: Settings, world: World
     if len(images) < fixed * world.size:
         raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
     return fixed
-
-
-def _precision(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """Mixed precision where the hardware has it: half as fast again on a CPU with bfloat16, more on a GPU.
-
-    Weights stay float32. Graphs with quantized weights are trained in float32: their steps are what matters.
-    """
-    if device.type == "cuda":
-        return partial(torch.autocast, "cuda", dtype=torch.float16)
-    if torch.cpu.get_capabilities().get("avx512_bf16"):
-        return partial(torch.autocast, "cpu", dtype=torch.bfloat16)
-    return nullcontext
 
 
 def _channels_last(values: Tensor) -> Tensor:

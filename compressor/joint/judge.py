@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
+from ..mixed import MixedPrecision
 from .masks import Masks, Removal
 from .traced import Normalization
 from .weights import placed
@@ -36,7 +37,7 @@ class Judge:
         batches: int,
         seed: int,
         device: torch.device,
-        precision: Callable[[], AbstractContextManager[object]],
+        precision: MixedPrecision,
     ) -> None:
         """
         Args:

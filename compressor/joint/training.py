@@ -23,6 +23,7 @@ from ..cache import layer_cache
 from ..data import Dataset, InputSpec, Preprocessing, load_data
 from ..data.split import spread_order
 from ..files import check_output, write_whole
+from ..mixed import MixedPrecision
 from ..parallel import World
 from ..rundir import RunDirectory
 from ..score import Scorer
@@ -42,7 +43,7 @@ from .schedule import Schedule
 from .settings import Settings
 from .traced import Traced, trace_for_training
 from .trainer import Epoch, Search, Trainer, follow
-from .weights import Weights, mixed_precision
+from .weights import Weights
 
 __all__ = ["Trained", "train"]
 
@@ -132,7 +133,7 @@ def train(
         flat = all(value.ndim <= 4 for value in traced.module.parameters())
         traced.module.to(world.device, memory_format=torch.channels_last if flat else torch.preserve_format)
         if world.follows:
-            weights = Weights(traced.module, training, settings, seed, world, mixed_precision(world.device))
+            weights = Weights(traced.module, training, settings, seed, world, MixedPrecision(world.device))
             follow(world, weights, Masks(traced.analysis, traced.module) if settings.prune else None)
             return None
         logs = None if tensorboard is None else stack.enter_context(TensorBoard(Path(tensorboard)))
@@ -277,7 +278,7 @@ class _Job:
     def _trainer(self, progress: TrainingProgress) -> Trainer:
         """Everything that trains, as it was after the last epoch that was done."""
         traced, settings = self.traced, self.settings
-        precision = mixed_precision(self.world.device)
+        precision = MixedPrecision(self.world.device)
         weights = Weights(traced.module, self.training, settings, self.seed, self.world, precision)
         search = self._search()
         judge = Judge(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,12 +14,13 @@ from ...errors import JobError
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
 from ..distill.loader import Loader
+from ..mixed import MixedPrecision
 from ..parallel import World
 from .alignment import Alignment
 from .masks import Masks, Removal
 from .settings import Settings
 
-__all__ = ["Learned", "Weights", "mixed_precision", "placed"]
+__all__ = ["Learned", "Weights", "placed"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Weights:
         settings: Settings,
         seed: int,
         world: World,
-        precision: Callable[[], AbstractContextManager[object]],
+        precision: MixedPrecision,
     ) -> None:
         self._module, self._settings, self._device, self._precision = module, settings, world.device, precision
         self._shared = world.wrap(module)
@@ -100,9 +99,7 @@ class Weights:
                 penalty = alignment.penalty()
                 whole = loss + self._settings.beta * penalty
                 penalties += float(penalty.detach())
-            self.optimizer.zero_grad()
-            whole.backward()
-            self.optimizer.step()
+            self._precision.step(whole, self.optimizer)
             if masks is not None:
                 masks.zero(cuts)
             losses += loss.detach()
@@ -128,12 +125,3 @@ class Weights:
 def placed(images: Tensor, device: torch.device) -> Tensor:
     """On the device, the channels of pictures last: convolutions of a CPU and of tensor cores want it so."""
     return images.to(device, memory_format=torch.channels_last if images.ndim == 4 else torch.preserve_format)
-
-
-def mixed_precision(device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """bfloat16 where the hardware has it, which needs no scaling of the loss; weights stay float32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return partial(torch.autocast, "cuda", dtype=torch.bfloat16)
-    if device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16"):
-        return partial(torch.autocast, "cpu", dtype=torch.bfloat16)
-    return nullcontext

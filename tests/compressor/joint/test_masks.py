@@ -9,7 +9,7 @@ from ortrim.compressor.joint.alignment import Alignment
 from ortrim.compressor.joint.judge import Judge
 from ortrim.compressor.joint.masks import Masks, maskable_groups
 from ortrim.compressor.joint.traced import trace_for_training
-from ortrim.compressor.joint.weights import mixed_precision
+from ortrim.compressor.mixed import MixedPrecision
 from ortrim.errors import NothingToPruneError
 from ortrim.graph import Role, slim, verify, write_back
 from ortrim.models.build import build
@@ -146,7 +146,7 @@ def judge(net, masks, data):
         batches=4,
         seed=0,
         device=cpu,
-        precision=mixed_precision(torch.device("meta")),
+        precision=MixedPrecision(torch.device("meta"), enabled=False),
     )
 
 
