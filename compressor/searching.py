@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -231,10 +231,10 @@ def conversion_of(job: Job, subject: Subject, meter: Meter, trials: Trials) -> C
         ways = [replace(converter, scheme=Scheme(kind)) for kind in _ACTIVATIONS] if isinstance(converter, Int8) else []
         measured = [(meter.quick({}, way.quick(subject.loaded)).ratio, way) for way in ways or [converter]]
         ratio, converter = min(measured, key=lambda item: item[0])
-        known = {"ratio": ratio, "activations": converter.scheme.activations if isinstance(converter, Int8) else None}
+        known = {"ratio": ratio, "scheme": asdict(converter.scheme) if isinstance(converter, Int8) else None}
         trials.record(CONVERSION, known)
     elif isinstance(converter, Int8):
-        converter = replace(converter, scheme=Scheme(known["activations"]))
+        converter = replace(converter, scheme=Scheme(**known["scheme"]))
     return Conversion(converter, known["ratio"])
 
 

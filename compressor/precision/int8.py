@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from .ranges import Ranges
+from .saturation import weight_bits
 
 __all__ = ["ACTIVATION_KINDS", "LAYERS", "Scheme", "quantize", "ranged_tensors"]
 
@@ -29,6 +30,8 @@ class Scheme:
 
     activations: str = "uint8"
     """One of `ACTIVATION_KINDS`."""
+    bits: int = field(default_factory=weight_bits)
+    """That weights use: 8, or 7 for processors that cut sums off."""
 
 
 def ranged_tensors(prepared: onnx.ModelProto) -> list[str]:
@@ -62,7 +65,8 @@ def quantize(
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
-    kind = (scheme or Scheme()).activations
+    scheme = scheme or Scheme()
+    kind = scheme.activations
     data = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in ranges.items()
@@ -76,7 +80,7 @@ def quantize(
         quantizer = QDQQuantizer(
             source,
             per_channel=True,
-            reduce_range=False,
+            reduce_range=scheme.bits == 7,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8 if kind == "uint8" else QuantType.QInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),

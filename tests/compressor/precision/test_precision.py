@@ -20,6 +20,7 @@ from ortrim.compressor.precision import (
     prepare,
     quantize,
     ranged_tensors,
+    saturation,
     to_half,
 )
 from ortrim.errors import InputError, ModelError
@@ -75,6 +76,32 @@ def test_every_layer_reads_integers(residual, images):
         assert stored.data_type == TensorProto.INT8
         scales = numpy_helper.to_array(weights[makers[node.input[1]].input[1]])
         assert scales.shape == (stored.dims[0],)  # one a channel
+
+
+def test_the_processor_computes_what_the_graph_says(build, images):
+    """Large weights and activations, whose products some processors do not add up exactly."""
+    text = "g (float[N,3,8,8] x) => (float[N,8,8,8] y) { y = Conv<pads=[1,1,1,1]>(x, positive) }"
+    found = Int8({"x": np.abs(images)}).quick(build(text, {"positive": (8, 3, 3, 3)}))
+    plain = ort.SessionOptions()
+    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    wanted = ort.InferenceSession(found.SerializeToString(), plain, providers=["CPUExecutionProvider"])
+    (wanted,) = wanted.run(None, {"x": np.abs(images)})
+    np.testing.assert_allclose(outputs(found, np.abs(images)), wanted, atol=0.01 * wanted.max())
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 127), (7, 64)])
+def test_weights_fill_the_bits_that_they_may_use(residual, images, bits, most):
+    found = Int8({"x": images}, Scheme(bits=bits)).quick(residual)
+    stored = [numpy_helper.to_array(t) for t in found.graph.initializer if t.data_type == TensorProto.INT8]
+    assert max(np.abs(values.astype(int)).max() for values in stored) == most
+
+
+@pytest.mark.parametrize(("sums", "bits"), [(1.0, 8), (0.5, 7)])
+def test_seven_bits_where_sums_are_cut_off(monkeypatch, sums, bits):
+    monkeypatch.setattr(saturation, "outputs_of", lambda *_: {"y": np.full((1, 16, 4, 4), 16 * sums, np.float32)})
+    saturation.saturates.cache_clear()
+    assert Scheme().bits == bits
+    saturation.saturates.cache_clear()
 
 
 def test_the_original_is_left_alone_and_the_result_repeats(residual, images):
