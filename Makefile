@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	@echo "The slim model is $(DEMO)/slim.onnx, the report $(DEMO)/report.html"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # some tests measure latencies: more at a time would disturb them
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

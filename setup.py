@@ -66,7 +66,16 @@ setup(
         "bo": BO,
         "ray": RAY,
         "tensorboard": TENSORBOARD,
-        "dev": [*SERVE, *BO, *RAY, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9"],
+        "dev": [
+            *SERVE,
+            *BO,
+            *RAY,
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+        ],
     },
     entry_points={"console_scripts": ["ortrim = ortrim.compressor.cli:main"]},
 )

@@ -1,8 +1,15 @@
 """What all tests share."""
 
+import os
 import signal
 
 import pytest
+
+# Beside each other, tests must not use all cores each: idle threads of torch and of a BLAS wait by spinning. Both read
+# this when they are imported, and processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from ortrim.errors import ModelError
-from ortrim.runtime import Comparator, Device, compare, compare_many, measure
+from ortrim.runtime import Comparator, Device, clock, compare, compare_many, measure
 from ortrim.runtime.clock import clock_for, thread_tick_ns
 
 
@@ -34,6 +35,13 @@ def test_clock_follows_the_threads(device):
         assert clock_for(device).name == "thread-cpu"
     assert clock_for(Device.parse("cpu:threads=2")).name == "wall"
     assert clock_for(Device.parse("cpu")).name == "wall"
+
+
+def test_an_interrupt_does_not_make_the_clock_coarse(monkeypatch):
+    """CPU time in steps of 100 ns, but for one of a millisecond."""
+    times = itertools.chain([0, 1_000_000], itertools.count(1_000_100, 100))
+    monkeypatch.setattr(clock.time, "thread_time_ns", lambda: next(times))
+    assert thread_tick_ns.__wrapped__() == 100
 
 
 def test_more_threads_are_measured_on_the_wall(conv_net):
