@@ -2,8 +2,9 @@
 
 Least squares of each layer alone (`Refitter`) says little of what the winner will be after the thorough refit, which
 repairs a damaged early layer almost completely and a late one hardly. So candidates get the same refit in small: few
-samples, few rows, one solve a layer. ResNet-56 takes about a second, against a few hundredths for layers alone, most of
-which a search has met before.
+samples, few rows, one solve a layer. Over 14 mutations of one plan of ResNet-56, the rank correlation of the outputs'
+error with that after a thorough refit was 0.96 (64 samples and 4 rows a column; 0.92 with 128 and 8, which takes half as
+long again; 0.93 with 32 and 8), against 0.78 for layers alone, which cost a few hundredths of the time.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ __all__ = ["CORRECTIONS", "Alone", "Corrector", "OutputError", "repaired_damage"
 CORRECTIONS = ("sequential", "independent")
 """`Corrector` and `Alone`, as `--correction` names them."""
 
-_ROWS_PER_COLUMN = 8
+_ROWS_PER_COLUMN = 4
 _RIDGE = 3e-2
 """Few rows want a firmer ridge than the thorough refit has."""
 
 
-_SAMPLES = 128
+_SAMPLES = 64
 _FEWEST = 16
 _MACS = 2e10
-"""Multiply-accumulates that a pass over the samples may take: 128 samples of ResNet-56, 64 of MobileNetV2."""
+"""Multiply-accumulates that a pass over the samples may take: 64 samples of MobileNetV2."""
 
 
 def samples_for(macs: int) -> int:

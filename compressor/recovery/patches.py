@@ -57,14 +57,16 @@ class Window:
     def columns(self, x: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
         """What the weights multiply, `groups x (c / groups * taps) x (n * positions)`; channels vary slower than taps.
 
-        `chosen` are flat output positions, the same for all samples; None takes every one.
+        `chosen` are flat output positions, the same for all samples or a row of them for each; None takes every one.
         """
         extent = self.extent(x.shape)
         padded = self._padded(x)
         channels, count = padded.shape[:2]
-        rows = prod(extent) if chosen is None else len(chosen)
+        rows = prod(extent) if chosen is None else chosen.shape[-1]
         out = np.empty((channels, self.taps, count, rows), dtype=np.float32)
         starts = None if chosen is None else np.unravel_index(chosen, extent)
+        samples = _starts(count, prod(padded.shape[2:]))
+        lines = padded.reshape(channels, -1)
         for tap, offset in enumerate(product(*(range(k) for k in self.kernel))):
             shift = [o * d for o, d in zip(offset, self.dilations, strict=True)]
             if starts is None:
@@ -76,7 +78,7 @@ class Window:
             else:
                 index = [at * s + first for at, s, first in zip(starts, self.strides, shift, strict=True)]
                 flat = np.ravel_multi_index(index, padded.shape[2:])
-                out[:, tap] = padded.reshape(channels, count, -1).take(flat, axis=2)
+                np.take(lines, samples + flat, axis=1, out=out[:, tap], mode="clip")
         return out.reshape(self.groups, -1, count * rows)
 
     def written(self, shape: Sequence[int]) -> int:
@@ -86,8 +88,10 @@ class Window:
     def rows(self, y: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
         """The node's output `n x o x *spatial` in the order of `columns`: `o x (n * positions)`."""
         flat = y.reshape(*y.shape[:2], -1)
-        picked = flat if chosen is None else flat.take(chosen, axis=2)
-        return picked.swapaxes(0, 1).reshape(y.shape[1], -1)
+        if chosen is None:
+            return flat.swapaxes(0, 1).reshape(y.shape[1], -1)
+        picked = flat[np.arange(len(flat))[:, None], :, chosen]
+        return picked.reshape(-1, y.shape[1]).T
 
     def _padded(self, x: np.ndarray) -> np.ndarray:
         """`c x n x *spatial`, zeros inserted, padded or cropped."""
@@ -121,8 +125,9 @@ class Features:
     def columns(self, x: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
         """`1 x features x (n * positions)`."""
         moved = np.moveaxis(x, self.axis, 0)
-        flat = moved.reshape(*moved.shape[:2], -1)
-        picked = flat if chosen is None else flat.take(chosen, axis=2)
+        picked = flat = moved.reshape(len(moved), -1)
+        if chosen is not None:
+            picked = flat[:, _starts(x.shape[0], flat.shape[1] // x.shape[0]) + chosen]
         return picked.astype(np.float32, copy=False).reshape(1, len(flat), -1)
 
     def written(self, shape: Sequence[int]) -> int:
@@ -132,6 +137,11 @@ class Features:
     def rows(self, y: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
         """The node's output in the order of `columns`: `outputs x (n * positions)`."""
         return self.columns(y, chosen)[0]
+
+
+def _starts(samples: int, each: int) -> np.ndarray:
+    """Where every sample begins in a line of all their positions, `samples x 1`."""
+    return np.arange(samples)[:, None] * each
 
 
 Reader = Window | Features

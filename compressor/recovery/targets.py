@@ -14,14 +14,13 @@ from ...errors import DataError
 from .activations import Feeds, as_feeds, batches, fixed_batch, sample_count
 from .consumers import find_consumers
 from .matrices import Consumer
+from .patches import Features
 from .tails import Tails
 from .tape import Tape
 
 __all__ = ["Recording", "Spot"]
 
 _LARGEST_BATCH = 64
-_FEWEST_BATCHES = 8
-"""Some batches are fitted on and others test the fit, so there have to be several."""
 _INNER = 64
 """Rough size of the tensors inside a net that are alive at a time, in sizes of its input: bounds the batch."""
 _COPIES = 8
@@ -35,9 +34,15 @@ class Spot:
     """Some rows of one tensor in one batch."""
 
     positions: np.ndarray | None = field(repr=False)
-    """Flat positions, the same in every sample; None is all of them."""
+    """Flat positions, a row for every sample; None is all of them."""
     rows: np.ndarray = field(repr=False)
     """`channels x (samples * positions)`."""
+    axis: int = 0
+    """Along which the tensor's samples lie: recurrent nets count them on axis 1."""
+
+    def samples_first(self, values: np.ndarray) -> np.ndarray:
+        """The tensor, or another that counts samples as it does, as readers want it."""
+        return np.moveaxis(values, self.axis, 0)
 
 
 class Recording:
@@ -76,10 +81,12 @@ class Recording:
             tensor = finder.of(consumer).output
             if tensor not in owners or owners[tensor].columns < consumer.columns:
                 owners[tensor] = consumer
+        axes = _sample_axes(model, owners, self.batches[0], threads)
+        owners = {name: consumer for name, consumer in owners.items() if name in axes}
         wanted = {name: self._rows(consumer, rows_per_column) for name, consumer in owners.items()}
         total = 4 * sum(rows * owners[name].outputs for name, rows in wanted.items())
         share = min(1.0, memory * 2**20 / max(1, total))
-        self._spots = self._record(model, owners, {name: ceil(rows * share) for name, rows in wanted.items()})
+        self._spots = self._record(model, owners, axes, {name: ceil(rows * share) for name, rows in wanted.items()})
 
     def __contains__(self, tensor: str) -> bool:
         return tensor in self._spots
@@ -94,7 +101,11 @@ class Recording:
         return max(1, min(rows_per_column * consumer.columns, fitting))
 
     def _record(
-        self, model: onnx.ModelProto, owners: Mapping[str, Consumer], wanted: Mapping[str, int]
+        self,
+        model: onnx.ModelProto,
+        owners: Mapping[str, Consumer],
+        axes: Mapping[str, int],
+        wanted: Mapping[str, int],
     ) -> dict[str, list[Spot]]:
         # Everything that stays is made before the second batch. Small arrays that stay between the activations of one
         # batch and the next keep the allocator from giving anything back: MobileNetV2 took 6.5 GB for rows of 0.4 GB.
@@ -103,7 +114,7 @@ class Recording:
         starts = np.cumsum([0, *(sample_count(batch) for batch in self.batches)])
         for place, values in enumerate(Tape(model, self.batches, threads=self.threads).read(list(owners))):
             for name, consumer in owners.items():
-                y, reader = values[name], consumer.reader
+                y, reader = np.moveaxis(values[name], axes[name], 0), consumer.reader
                 if name not in blocks:
                     available, count = reader.written(y.shape), ceil(wanted[name] / self.samples)
                     positions[name] = self._positions(name, available, count)
@@ -115,15 +126,43 @@ class Recording:
         spots: dict[str, list[Spot]] = {}
         for name, block in blocks.items():
             parts = np.split(block, starts[1:-1] * (block.shape[1] // self.samples), axis=1)
-            spots[name] = [Spot(*spot) for spot in zip(positions[name], parts, strict=True)]
+            spots[name] = [Spot(*spot, axes[name]) for spot in zip(positions[name], parts, strict=True)]
         return spots
 
     def _positions(self, name: str, available: int, count: int) -> list[np.ndarray | None]:
-        """`count` of the positions of a tensor for each batch, or all."""
+        """`count` of the positions of a tensor for each sample of each batch, or all."""
         if count >= available:
             return [None] * len(self.batches)
         generator = np.random.default_rng([self._seed, crc32(name.encode())])
-        return [np.sort(generator.choice(available, count, replace=False)) for _ in self.batches]
+        return [
+            np.sort([generator.choice(available, count, replace=False, shuffle=False) for _ in range(samples)])
+            for samples in map(sample_count, self.batches)
+        ]
+
+
+def _sample_axes(model: onnx.ModelProto, owners: Mapping[str, Consumer], batch: Feeds, threads: int) -> dict[str, int]:
+    """Axis of each tensor that samples are counted on; tensors without one, or with channels before it, are left out.
+
+    Two batches tell. A graph with a batch of its own has one, and an axis of that size.
+    """
+    axes = dict.fromkeys(owners, 0)
+    asked = [name for name, consumer in owners.items() if isinstance(consumer.reader, Features)]
+    if not asked:
+        return axes
+    sizes = (1, 2) if fixed_batch(model) is None and sample_count(batch) > 1 else (sample_count(batch),)
+    runs = [next(Tape(model, [_first(batch, size)], threads=threads).read(asked)) for size in sizes]
+    for name in asked:
+        shapes = [values[name].shape for values in runs]
+        found = [axis for axis, counts in enumerate(zip(*shapes, strict=True)) if counts == sizes]
+        if found and found[0] < len(shapes[0]) + owners[name].output_axis:
+            axes[name] = found[0]
+        else:
+            del axes[name]
+    return axes
+
+
+def _first(batch: Feeds, count: int) -> dict[str, np.ndarray]:
+    return {name: array[:count] if array.ndim else array for name, array in batch.items()}
 
 
 def _batches(model: onnx.ModelProto, feeds: Feeds, memory: int, seed: int) -> list[dict[str, np.ndarray]]:
@@ -136,5 +175,5 @@ def _batches(model: onnx.ModelProto, feeds: Feeds, memory: int, seed: int) -> li
         raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
     sample = sum(array[:1].nbytes for array in feeds.values() if array.ndim)
     fitting = memory * 2**20 // (_COPIES * _INNER * sample)
-    size = fixed or max(1, min(_LARGEST_BATCH, ceil(count / _FEWEST_BATCHES), fitting))
+    size = fixed or max(1, min(_LARGEST_BATCH, fitting))
     return [batch for batch in batches(feeds, size) if fixed is None or sample_count(batch) == fixed]

@@ -2,9 +2,10 @@
 
 import pytest
 
+from ortrim.compressor.recovery.consumers import weights_of
 from ortrim.compressor.recovery.importance import rank
 from ortrim.compressor.recovery.moments import gather
-from ortrim.compressor.recovery.refit import Refitter
+from ortrim.compressor.recovery.refit import Refitter, with_weights
 from ortrim.compressor.recovery.sequential import refit_sequentially
 from ortrim.graph import analyze, slim
 
@@ -37,13 +38,29 @@ def test_the_ranking_does_without_the_lstm(recurrent, images):
     assert set(ranking.damage) == {lstm.name, inner.name}
 
 
-def test_what_reads_the_lstm_repairs_the_damage(recurrent, images, run):
-    """Also with a last batch that is smaller: 60 samples are batches of eight."""
+@pytest.mark.parametrize("width", [8, 6])
+def test_what_reads_the_lstm_repairs_the_damage(build, images, run, width):
+    """Also where there are as many steps as samples in the last batch of 72."""
+    recurrent = build(TEXT.replace("3,8,8] x", f"3,8,{width}] x"), SHAPES)
+    images = images[:, :, :, :width]
     analysis = analyze(recurrent)
-    moments = gather(recurrent, analysis, images[:60])
+    moments = gather(recurrent, analysis, images[:72])
     removal = rank(recurrent, analysis, "refit", moments).removal({group.name: 3 for group in analysis.groups[:2]})
     plain = slim(recurrent, removal, analysis=analysis)
     small = slim(Refitter(recurrent, analysis, moments)(removal), removal, analysis=analysis)
-    net = refit_sequentially(recurrent, small, removal, images[:60], analysis=analysis)
-    wanted, before, after = (run(model, images[60:], "y")[0] for model in (recurrent, plain, net))
+    net = refit_sequentially(recurrent, small, removal, images[:72], analysis=analysis)
+    wanted, before, after = (run(model, images[72:], "y")[0] for model in (recurrent, plain, net))
     assert ((after - wanted) ** 2).sum() < 0.5 * ((before - wanted) ** 2).sum()
+
+
+def test_a_batch_of_its_own_and_as_many_steps(build, images):
+    """Of several axes of that size the first one is taken for that of the samples, which does no harm."""
+    for batch in (4, 6):
+        model = build(TEXT.replace("N,3,8,8] x", f"{batch},3,8,6] x").replace("N,5] y", f"{batch},5] y"), SHAPES)
+        small = with_weights(model, {"v": 0.5 * weights_of(model, ["v"])["v"]})
+        steps = []
+        refit_sequentially(
+            model, small, {}, images[:72, :, :, :6], analysis=analyze(model), ridge=1e-6, on_layer=steps.append
+        )
+        assert {node.name: node.op_type for node in model.graph.node}[steps[0].node] == "MatMul"
+        assert steps[0].after < 0.1 * steps[0].before
