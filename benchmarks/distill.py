@@ -1,18 +1,20 @@
 """A slim CIFAR-10 net taught by its original, without labels: `python benchmarks/distill.py SLIM.onnx [--minutes 20]`.
 
 Training sees unlabelled training images, 1,000 of which are held out; the accuracy before and after is measured once,
-on the test images.
+on the test images. Rows are added to those of earlier runs, each with its machine. Several may run beside each other
+with `OMP_NUM_THREADS=1`, each then on one core.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 from cifar import AKAMASTER, unlabelled_training_images
-from common import RESULTS, SHARED, WORK, need, ortrim, store
+from common import RESULTS, SHARED, WORK, conditions, need, ortrim, store
 
 from ortrim.runtime import Device, compare
 
@@ -29,6 +31,8 @@ def row(net: str, latency: float, minutes: float, found: dict[str, Any], before:
         "agreement after": found["score"]["after"],
         "test before": before,
         "test after": after,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        **{key: value for key, value in conditions().items() if key in ("date", "cpu")},
     }
 
 
@@ -39,7 +43,7 @@ def row(net: str, latency: float, minutes: float, found: dict[str, Any], before:
 @click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
 def main(slim: Path, net: str, minutes: float, cifar: str) -> None:
     teacher = need(SHARED / "models" / "cifar10" / f"{net}.onnx")
-    test, tuned = need(Path(cifar) / "test.npz"), WORK / "tuned.onnx"
+    test, tuned = need(Path(cifar) / "test.npz"), slim.with_name(f"{slim.stem}_tuned.onnx")
     found = ortrim(
         *("finetune", slim, "--teacher", teacher, "--data", unlabelled_training_images(Path(cifar))),
         *("--minutes", str(minutes), "-o", tuned, "--force", *AKAMASTER),

@@ -56,9 +56,13 @@ class Elimination:
             members = np.flatnonzero(sizes == size)
             columns = np.stack([self._columns[units[place]] for place in members.tolist()])
             if size == 1:  # 1x1 convolutions and Gemm: many units, and blocks too small for a call of LAPACK each
+                wanted = columns[:, :, 0].T  # of those that are gone nothing but rounding errors is left
                 norms = np.einsum("grc,grc->gc", self._weight, self._weight)
-                ratios = norms / np.maximum(np.diagonal(self._inverse, axis1=1, axis2=2), np.finfo(np.float64).tiny)
-                out[members] = np.take_along_axis(ratios, columns[:, :, 0].T, 1).sum(axis=0)
+                norms, diagonal = (
+                    np.take_along_axis(of, wanted, 1) for of in (norms, np.diagonal(self._inverse, axis1=1, axis2=2))
+                )
+                with np.errstate(over="ignore"):  # a column that nothing can stand in for costs any amount
+                    out[members] = (norms / np.maximum(diagonal, np.finfo(np.float64).tiny)).sum(axis=0)
             else:
                 blocks, weights = self._blocks(columns)
                 out[members] = np.einsum("ugcr,ugcr->u", weights, np.linalg.solve(blocks, weights))

@@ -78,7 +78,7 @@ class Window:
             else:
                 index = [at * s + first for at, s, first in zip(starts, self.strides, shift, strict=True)]
                 flat = np.ravel_multi_index(index, padded.shape[2:])
-                np.take(lines, samples + flat, axis=1, out=out[:, tap], mode="clip")
+                out[:, tap] = lines.take(samples + flat, axis=1)
         return out.reshape(self.groups, -1, count * rows)
 
     def written(self, shape: Sequence[int]) -> int:

@@ -71,7 +71,7 @@ def test_a_branch_that_is_gone_is_made_up_for(residual, images, run):
 
 def damaged(model, *names):
     """The model with these initializers halved: what nothing was taken from can be restored completely."""
-    return with_weights(model, {name: 0.5 * array for name, array in weights(model).items() if name in names})
+    return with_weights(model, {name: array / 2 for name, array in weights(model).items() if name in names})
 
 
 def test_batch_normalization_on_the_way(build, images, run):
@@ -180,6 +180,17 @@ def test_a_tape_takes_values_as_given(residual, images, run):
     np.testing.assert_allclose(values["ps"], run(residual, images, "stem")[0], atol=1e-5)
     (values,) = tape.read(["ps"])
     np.testing.assert_allclose(values["ps"], run(residual, images, "ps")[0], atol=1e-4)
+
+
+def test_half_precision_stays(build, images, run):
+    text = (
+        "g (float16[N,3,8,8] x) => (float16[N,5,6,6] y) { a = Conv(x, w) h = Relu(a) y = Conv<pads=[1,1,1,1]>(h, v) }"
+    )
+    model = build(text, {"w": (8, 3, 3, 3), "v": (5, 8, 3, 3)}, dtype=np.float16)
+    small, halves = damaged(model, "v"), images.astype(np.float16)
+    net = refit_sequentially(model, small, {}, halves, analysis=analyze(model), ridge=1e-6, rows_per_column=8)
+    assert all(array.dtype == np.float16 for array in weights(net).values())
+    np.testing.assert_allclose(run(net, halves, "y")[0], run(model, halves, "y")[0], atol=0.05)
 
 
 TRANSPOSED = """g (float[N,3,8,8] x) => (float[N,6,17,17] y) {
