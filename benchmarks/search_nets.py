@@ -17,7 +17,7 @@ from ortrim.compressor.data.split import spread_order
 from ortrim.compressor.recovery import (
     Corrector,
     Moments,
-    OutputError,
+    OutputDeviation,
     Ranking,
     gather,
     rank,
@@ -161,9 +161,11 @@ class Bench:
         images, held = (part.feeds() for part in self.parts[:2])
         samples = samples_for(macs(self.original))
         correct = Corrector(self.original, self.analysis, moments, images, samples=samples, threads=self.threads)
-        error_of = OutputError(self.original, {name: array[:HELD] for name, array in held.items()})
+        error_of = OutputDeviation(self.original, {name: array[:HELD] for name, array in held.items()})
         widths = {choice.group: choice.widths for choice in space.choices}
-        damage = repaired_damage(correct, ranking, widths, error_of, points=POINTS)
+        damage = repaired_damage(
+            lambda name, width: error_of(correct(ranking.removal({name: width}))), ranking, widths, points=POINTS
+        )
         return Prepared(moments, ranking, table.dump(), (float(start), float(slope)), error, damage)
 
     def space(self, target: float) -> Space:

@@ -12,7 +12,8 @@ import numpy as np
 
 from .. import graph
 from ..runtime import Device, LayerShape, layer_shapes
-from .cache import layer_cache
+from .cache import damage_cache, layer_cache
+from .damage import MOST_POINTS, SAMPLES, Damage, Kept, damage_of_groups, key_of
 from .finalists import SEARCH_MARGIN, Winner, finalists
 from .history import Keeper, graph_hash
 from .job import Job
@@ -23,11 +24,9 @@ from .recovery import (
     Corrector,
     Feeds,
     Moments,
-    OutputError,
     Ranking,
     gather,
     rank,
-    repaired_damage,
     samples_for,
 )
 from .search import agents
@@ -46,10 +45,6 @@ from .subject import Subject
 __all__ = ["Found", "conversion_of", "meter_of", "search_net"]
 
 _ACTIVATIONS = ("uint8", "int8")
-DAMAGE_SAMPLES = 128
-"""Of the images that score, for telling what each group is worth."""
-MOST_POINTS = 3
-"""Widths of a group at which that is measured."""
 
 
 @dataclass(frozen=True)
@@ -168,23 +163,25 @@ def _damage(
     space: Space,
     trials: Trials,
     sitting: Sitting,
-) -> dict[str, dict[int, float]]:
-    """What narrowing each group alone does to the outputs after the correction, measured at some widths.
-
-    The ranking's own figures are of single layers, before the layers after them have made up for it. Costs a
-    correction a width, half as many as there are candidates at most where groups are few enough.
-    """
+) -> Damage:
+    """What each group is worth: at most half as many corrections as there are candidates, where groups are few."""
     known = trials.recall(DAMAGE)
     if known is not None:
         return {group: {int(width): value for width, value in of.items()} for group, of in known.items()}
-    choices = space.choices
-    points = max(1, min(MOST_POINTS, job.episodes // (2 * len(choices))))
-    sitting.say(f"measuring what each of {len(choices)} groups is worth, at {points} widths")
-    correct = _correction(job, net, moments, subject.images.calibration.feeds(), os.cpu_count() or 1)
-    rows = np.arange(min(DAMAGE_SAMPLES, len(subject.images.reward)))
-    error = OutputError(net.model, subject.images.reward.subset(rows).feeds())
-    widths = {choice.group: choice.widths for choice in choices}
-    damage = repaired_damage(correct, ranking, widths, error, points=points)
+    widths = {choice.group: choice.widths for choice in space.choices}
+    points = max(1, min(MOST_POINTS, job.episodes // (2 * len(widths))))
+    sitting.say(f"measuring what each of {len(widths)} groups is worth, at {points} widths")
+    images, reward = subject.images.calibration.feeds(), subject.images.reward
+    held_out = reward.subset(np.arange(min(SAMPLES, len(reward)))).feeds()
+    damage = damage_of_groups(
+        net.model,
+        ranking,
+        widths,
+        held_out,
+        lambda: _corrector(job, net, moments, images, os.cpu_count() or 1),
+        Kept(damage_cache(), key_of(net.model, ranking, (images, held_out), job.seed)),
+        points=points,
+    )
     trials.record(DAMAGE, damage)
     return damage
 
@@ -209,6 +206,10 @@ def _correction(job: Job, net: Net, moments: Moments, images: Feeds, threads: in
     """What corrects candidates."""
     if job.correction == "independent":
         return Alone(net.model, net.analysis, moments)
+    return _corrector(job, net, moments, images, threads)
+
+
+def _corrector(job: Job, net: Net, moments: Moments, images: Feeds, threads: int) -> Corrector:
     samples = samples_for(graph.macs(net.model))
     return Corrector(net.model, net.analysis, moments, images, samples=samples, threads=threads, seed=job.seed)
 

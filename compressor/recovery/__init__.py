@@ -7,7 +7,7 @@ the winner; `reestimate` gives BatchNormalization the statistics that it now see
 
 from .activations import Feeds
 from .batchnorm import reestimate
-from .correct import CORRECTIONS, Alone, Corrector, OutputError, repaired_damage, samples_for
+from .correct import CORRECTIONS, Alone, Corrector, OutputDeviation, repaired_damage, samples_for
 from .importance import METHODS, Ranking, rank
 from .moments import Moments, gather
 from .refit import Refitter
@@ -20,7 +20,7 @@ __all__ = [
     "Corrector",
     "Feeds",
     "Moments",
-    "OutputError",
+    "OutputDeviation",
     "Ranking",
     "Refitter",
     "gather",

@@ -23,7 +23,7 @@ from .raw_outputs import raw_outputs
 from .refit import Refitter
 from .sequential import SequentialRefitter
 
-__all__ = ["CORRECTIONS", "Alone", "Corrector", "OutputError", "repaired_damage", "samples_for"]
+__all__ = ["CORRECTIONS", "Alone", "Corrector", "OutputDeviation", "repaired_damage", "samples_for"]
 
 CORRECTIONS = ("sequential", "independent")
 """`Corrector` and `Alone`, as `--correction` names them."""
@@ -101,7 +101,7 @@ class Corrector:
         return self._in_turn(self._alone(removal), removal, ridge=_RIDGE, iterations=1)
 
 
-class OutputError:
+class OutputDeviation:
     """How far a net's outputs are from the original's: squared error relative to their variance over samples.
 
     Of outputs that a Softmax or Sigmoid makes, what it reads is compared: afterwards large errors look small.
@@ -137,10 +137,9 @@ class OutputError:
 
 
 def repaired_damage(
-    corrector: Corrector,
+    error: Callable[[str, int], float],
     ranking: Ranking,
     widths: Mapping[str, Sequence[int]],
-    error: Callable[[onnx.ModelProto], float],
     *,
     points: int = 3,
     progress: Callable[[int, int], None] | None = None,
@@ -148,9 +147,10 @@ def repaired_damage(
     """Error of the outputs when one group alone is narrowed, after correction: group -> width -> error.
 
     Args:
-        ranking: which units go, and its damage, whose curve fills in between the measured widths.
+        error: of the net whose group is narrowed to a width, as by an `OutputDeviation` on samples that the corrector
+            does not use.
+        ranking: its damage is the curve that fills in between the measured widths.
         widths: the widths of interest of each group.
-        error: of a net; an `OutputError` on samples that the corrector does not use.
         points: widths of a group that are measured, evenly spread, the narrowest among them.
         progress: told of widths done and of all there are.
     """
@@ -162,7 +162,7 @@ def repaired_damage(
     for name, measured in chosen.items():
         size, known = len(ranking.order[name]), {}
         for width in measured:
-            known[width] = error(corrector(ranking.removal({name: width})))
+            known[width] = error(name, width)
             done += 1
             if progress is not None:
                 progress(done, total)

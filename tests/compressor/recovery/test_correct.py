@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ortrim.compressor.recovery.correct import Corrector, OutputError, repaired_damage
+from ortrim.compressor.recovery.correct import Corrector, OutputDeviation, repaired_damage
 from ortrim.compressor.recovery.importance import rank
 from ortrim.compressor.recovery.moments import gather
 from ortrim.compressor.recovery.refit import Refitter, with_weights
@@ -16,7 +16,7 @@ def tools(residual, images):
     moments = gather(residual, analysis, images[:64])
     corrector = Corrector(residual, analysis, moments, images[:64], samples=48)
     ranking = rank(residual, analysis, "refit", moments)
-    return analysis, moments, ranking, corrector, OutputError(residual, images[64:])
+    return analysis, moments, ranking, corrector, OutputDeviation(residual, images[64:])
 
 
 def test_a_corrected_net_is_the_slim_graph_and_closer(residual, tools):
@@ -37,7 +37,7 @@ def test_nothing_removed_is_the_original(residual, tools):
 
 def test_error_is_relative_to_the_variance(residual, images):
     constant = with_weights(residual, {"head": np.zeros((5, 8), np.float32)})
-    assert OutputError(residual, images)(constant) > 0.9
+    assert OutputDeviation(residual, images)(constant) > 0.9
 
 
 def test_errors_are_seen_before_a_softmax(build, images):
@@ -47,7 +47,7 @@ def test_errors_are_seen_before_a_softmax(build, images):
     model = build(text, {"w": (3, 5)})
     (weight,) = (t for t in model.graph.initializer if t.name == "w")
     half = with_weights(model, {"w": 0.5 * np.frombuffer(weight.raw_data, np.float32).reshape(3, 5)})
-    logits = OutputError(model, images)(half)
+    logits = OutputDeviation(model, images)(half)
     assert 0.2 < logits < 0.3 + logits * 0.1  # a quarter of the energy about zero, nearly that about the mean
 
 
@@ -55,10 +55,14 @@ def test_damage_is_the_error_of_one_group(residual, tools):
     analysis, _, ranking, corrector, error = tools
     group = next(group for group in analysis.groups if group.removable)
     seen = []
+
+    def narrowed(name, width):
+        return error(corrector(ranking.removal({name: width})))
+
     damage = repaired_damage(
-        corrector, ranking, {group.name: [0, 4, 8, 12]}, error, points=3, progress=lambda *at: seen.append(at)
+        narrowed, ranking, {group.name: [0, 4, 8, 12]}, points=3, progress=lambda *at: seen.append(at)
     )
-    assert damage[group.name][4] == pytest.approx(error(corrector(ranking.removal({group.name: 4}))))
+    assert damage[group.name][4] == pytest.approx(narrowed(group.name, 4))
     assert damage[group.name][12] == 0
     assert damage[group.name][0] > damage[group.name][4] > damage[group.name][8] > 0
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -67,7 +71,11 @@ def test_damage_is_the_error_of_one_group(residual, tools):
 def test_widths_in_between_follow_the_unrepaired_curve(residual, tools):
     analysis, _, ranking, corrector, error = tools
     group = next(group for group in analysis.groups if group.removable)
-    (curve,) = repaired_damage(corrector, ranking, {group.name: range(2, 13)}, error, points=2).values()
+
+    def narrowed(name, width):
+        return error(corrector(ranking.removal({name: width})))
+
+    (curve,) = repaired_damage(narrowed, ranking, {group.name: range(2, 13)}, points=2).values()
     measured = [curve[2], curve[11]]
     assert set(curve) == set(range(2, 13))
     assert all(measured[1] <= curve[width] <= measured[0] for width in range(2, 12))

@@ -70,7 +70,8 @@ def test_a_search_survives_its_device(own_service, tmp_path):
     onnx.save(_classifier(), tmp_path / "net.onnx")
     command = [sys.executable, "-m", "ortrim.compressor.cli", "compress", str(tmp_path / "net.onnx")]
     command += ["--data", str(_DIGITS), "--latency", "0.8x", "--device", service.address]
-    command += ["--agent", "random", "--episodes", str(_EPISODES), "--calibration", "128", "-o", str(output)]
+    command += ["--agent", "random", "--episodes", str(_EPISODES), "--calibration", "48", "-o", str(output)]
+    command += ["--correction", "independent"]
     command += ["--run-dir", str(run), "--json"]
     environment = {**os.environ, "ORTRIM_PATIENCE": "5", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     search = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

@@ -1,0 +1,101 @@
+"""What groups are worth, and that it is measured once for the same model and images."""
+
+import os
+
+import pytest
+
+from ortrim.compressor.damage import Kept, damage_of_groups, key_of
+from ortrim.compressor.recovery import Corrector, gather, rank
+from ortrim.graph import analyze
+
+
+@pytest.fixture(scope="module")
+def tools(residual, images):
+    analysis = analyze(residual)
+    moments = gather(residual, analysis, images[:64])
+    return analysis, moments, rank(residual, analysis, moments=moments)
+
+
+@pytest.fixture
+def found(residual, images, tools):
+    """Damage with some cache, and how many correctors that took."""
+    analysis, moments, ranking = tools
+
+    def find(folder, widths=(4, 8, 12), *, key="key"):
+        made = []
+
+        def correct():
+            made.append(Corrector(residual, analysis, moments, images[:64], samples=32, threads=1))
+            return made[-1]
+
+        offered = {group.name: widths for group in analysis.groups if group.removable}
+        damage = damage_of_groups(residual, ranking, offered, {"x": images[64:]}, correct, Kept(folder, key), points=2)
+        return damage, len(made)
+
+    return find
+
+
+def test_a_second_search_finds_what_the_first_measured(found, tmp_path):
+    first, again = found(tmp_path / "cache"), found(tmp_path / "cache")
+    assert (first[1], again[1]) == (1, 0)
+    assert first[0] == again[0]  # to the last bit
+    assert all(of[4] > of[8] > of[12] == 0 for of in first[0].values())
+
+
+def test_only_new_widths_are_measured(found, tmp_path):
+    found(tmp_path)
+    more, made = found(tmp_path, (2, 8, 12))
+    assert made == 1
+    assert more == found(None, (2, 8, 12))[0]
+
+
+def test_without_a_folder_nothing_is_kept(found, tmp_path):
+    assert (found(None)[1], found(None)[1]) == (1, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_keeps_what_was_measured(tmp_path):
+    kept = Kept(tmp_path, "key")
+
+    def begin():
+        with kept.writing():
+            kept.get(("a", 1), lambda *_: 0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert Kept(tmp_path, "key").get(("a", 1), None) == 0.1
+
+
+@pytest.mark.parametrize("content", [b"", b"[[1]]", b"{}}", b'[["a", 4, NaN]]', b"\xff\xfe", b"[3]"])
+def test_what_is_damaged_is_measured_anew(found, tmp_path, content):
+    (tmp_path / "key.json").write_bytes(content)
+    damage, made = found(tmp_path)
+    assert made == 1
+    assert damage == found(tmp_path)[0]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_no_obstacle(found, tmp_path):
+    tmp_path.chmod(0o500)
+    assert found(tmp_path / "cache")[1] == 1
+
+
+def test_a_file_in_the_way_is_no_obstacle(found, tmp_path):
+    (tmp_path / "cache").write_text("not a folder")
+    assert found(tmp_path / "cache")[1] == 1
+
+
+def test_the_key_is_of_all_that_matters(residual, build, images, tools):
+    analysis, _, ranking = tools
+    other = rank(residual, analysis, "l1")
+    feeds = {"x": images}
+    keys = {
+        key_of(residual, ranking, [feeds], 0),
+        key_of(residual, ranking, [feeds], 1),
+        key_of(residual, other, [feeds], 0),
+        key_of(residual, ranking, [{"x": images + 1}], 0),
+        key_of(residual, ranking, [feeds, feeds], 0),
+    }
+    assert len(keys) == 5
+    assert key_of(residual, ranking, [{"x": images.copy()}], 0) in keys
