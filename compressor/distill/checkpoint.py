@@ -31,8 +31,6 @@ class Checkpoint:
     best: dict[str, Any]
     """Averaged weights with the best score on held-out images."""
     best_score: float
-    since_best: int
-    """Evaluations since then."""
     evaluations: int
     history: list[tuple[int, float]]
     """Steps and score of every evaluation."""

@@ -161,7 +161,7 @@ class _Run:
         self.original, self.scorer = student, scorer
         self.whole = to_torch(student)
         self.checkpoint, self.identity = checkpoint, identity
-        self.step, self.evaluations, self.since_best = 0, 0, 0
+        self.step, self.evaluations = 0, 0
         self.best: dict[str, Tensor] = {}
         self.best_score = -np.inf
         self.history: list[tuple[int, float]] = []
@@ -201,7 +201,7 @@ class _Run:
             if progress is not None and (score is not None or now - said_at > 1):
                 progress(Progress(min(done, 1.0), self.step, float(np.mean(losses[-50:])), score, self.best_score))
                 said_at = now
-            if score is not None and self.since_best >= settings.patience:
+            if score is not None and self._stands_still():
                 break
         self.world.share(None)  # the others have no more to do
         return self.clock.done(self.step, scoring_s) < 1
@@ -218,10 +218,17 @@ class _Run:
         score = self.scorer.score(write_back(self.original, self.with_weights(averaged))).for_search
         self.history.append((self.step, score))
         if score > self.best_score:
-            self.best, self.best_score, self.since_best = averaged, score, 0
-        else:
-            self.since_best += 1
+            self.best, self.best_score = averaged, score
         return score
+
+    def _stands_still(self) -> bool:
+        """Whether nothing has become better for long, by what training itself has come to.
+
+        Not by the student as it was: the first steps undo much of a good refit, and only the small ones at the end of
+        the schedule lead beyond it.
+        """
+        scores = [score for _, score in self.history]
+        return len(scores) - 1 - int(np.argmax(scores)) >= self.settings.patience
 
     def _keep(self) -> None:
         assert self.checkpoint is not None
@@ -232,13 +239,12 @@ class _Run:
             **self.learner.state(),
             best=self.best,
             best_score=float(self.best_score),
-            since_best=self.since_best,
             evaluations=self.evaluations,
             history=self.history,
         ).save(self.checkpoint)
 
     def _go_on(self, kept: Checkpoint) -> None:
         self.learner.restore(vars(kept))
-        self.step, self.evaluations, self.since_best = kept.step, kept.evaluations, kept.since_best
+        self.step, self.evaluations = kept.step, kept.evaluations
         self.best, self.best_score, self.history = kept.best, kept.best_score, [tuple(item) for item in kept.history]
         self.clock = Clock(self.settings, self.learner.loader.steps_per_epoch, kept.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -114,6 +115,32 @@ def test_it_ends_early_when_nothing_becomes_better(taught):
     found = distill(teacher, student, training, scorer, wild)
     assert found.stopped_early
     assert found.epochs < 5
+
+
+class Scripted:
+    """A scorer that says what it is told to."""
+
+    def __init__(self, *scores):
+        self._scores = iter(scores)
+
+    def score(self, model):
+        value = next(self._scores)
+        return SimpleNamespace(for_search=value, value=value)
+
+
+def test_a_fall_at_the_beginning_is_no_reason_to_end(taught):
+    """The first steps undo much of a refit; what counts is whether training itself still goes up."""
+    teacher, student, training, _ = taught
+    rising = Scripted(0.9, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.95)
+    settings = Settings(epochs=7, batch=64, evaluations=7, patience=2)
+    found = distill(teacher, student, training, rising, settings)
+    assert not found.stopped_early
+    assert (found.before.value, found.after.value) == (0.9, 0.95)
+    standing = Scripted(0.9, 0.2, 0.4, 0.4, 0.3)
+    found = distill(teacher, student, training, standing, settings)
+    assert found.stopped_early
+    assert found.after.value == 0.9
+    assert [score for _, score in found.history] == [0.2, 0.4, 0.4, 0.3]
 
 
 def test_minutes_are_kept(taught):
