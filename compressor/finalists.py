@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import onnx
 
 from ..errors import TargetError
@@ -17,12 +19,14 @@ from .score import Score
 from .search.evaluation import Evaluator
 from .search.trials import Trial
 
-__all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Winner", "convert", "finalists", "recover"]
+__all__ = ["MOST_RECOVERED", "SEARCH_MARGIN", "Finalists", "Winner", "convert", "recover"]
 
 log = logging.getLogger(__name__)
 
-MOST_FINALISTS = 12
-"""Candidates that are measured thoroughly, best score first, until one meets the target."""
+MOST_MISSES = 12
+"""Thorough measurements above the target after which it is given up."""
+CAUTION = 0.0025
+"""Share of the target that is left free for each of them."""
 MOST_RECOVERED = 3
 """Finalists that are recovered, which takes longest of all, where the last measurement fails one."""
 MOST_REFITS = 3
@@ -40,28 +44,72 @@ class Winner:
     latency: Ratio
 
 
-def finalists(evaluator: Evaluator, trials: Sequence[Trial], target: float) -> Iterator[Winner]:
+class Finalists:
     """Trials that meet the target when they are measured thoroughly, best score first.
 
-    Near misses of the quick measurement are tried too: they may have come out high by chance.
-
-    Raises:
-        TargetError: none of them meets the target (or none that is left, when the caller turned the others down).
+    Near misses of the quick measurement are tried too: they may have come out high by chance. Where thorough
+    measurements turn out higher than quick ones, trials that would miss the target by as much are passed over, with
+    more caution after every miss: on a machine that has become busy all of the best would miss, one after the other.
     """
-    if not trials:
-        raise TargetError("the search was stopped before its first candidate: nothing to hand out")
-    near = [trial for trial in trials if (trial.low if trial.low is not None else trial.ratio) <= target]
-    fastest = min(trial.ratio for trial in trials)
-    for trial in sorted(near, key=lambda trial: (-trial.score, trial.ratio))[:MOST_FINALISTS]:
-        latency = evaluator.meter.final(trial.plan, evaluator.maker.deployed(trial.plan))
-        log.info("finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio)
-        if latency.value <= target:
-            yield Winner(trial, latency)
-        fastest = min(fastest, latency.value)
-    raise TargetError(
-        f"no candidate out of {len(trials)} meets --latency {target:.3g}x: the fastest was measured at {fastest:.3f}x; "
-        "ask for less, or allow more --episodes"
-    )
+
+    def __init__(self, evaluator: Evaluator, trials: Sequence[Trial], target: float) -> None:
+        self._evaluator, self._target = evaluator, target
+        self._left = sorted(trials, key=lambda trial: (-trial.score, trial.ratio))
+        self._count = len(trials)
+        self._fastest = min((trial.ratio for trial in trials), default=np.inf)
+        self._drifts: list[float] = []
+        """Logarithms of thorough over quick ratios."""
+        self._misses = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Winner:
+        """The next one.
+
+        Raises:
+            TargetError: none of them meets the target (or none that is left, when the caller turned the others down).
+        """
+        if not self._count:
+            raise TargetError("the search was stopped before its first candidate: nothing to hand out")
+        evaluator = self._evaluator
+        while self._misses < MOST_MISSES and (trial := self._promising()) is not None:
+            self._left.remove(trial)
+            latency = evaluator.meter.final(trial.plan, evaluator.maker.deployed(trial.plan))
+            log.info(
+                "finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio
+            )
+            winner = Winner(trial, latency)
+            if latency.value <= self._target:
+                self._drifts.append(np.log(latency.value / trial.ratio))
+                return winner
+            self.missed(winner)
+        asked = f"--latency {self._target:.3g}x"
+        if self._misses and self._fastest <= self._target:
+            raise TargetError(
+                f"{self._misses} candidates that seemed to meet {asked} missed it when they were measured thoroughly: "
+                "the device is not steady; try again with --resume, or ask for less"
+            )
+        raise TargetError(
+            f"no candidate out of {self._count} meets {asked}: the fastest was measured at {self._fastest:.3f}x; "
+            "ask for less, or allow more --episodes"
+        )
+
+    def missed(self, winner: Winner) -> None:
+        """Learn that one came out above the target, here or when the caller measured it again."""
+        self._misses += 1
+        self._drifts.append(np.log(winner.latency.value / winner.trial.ratio))
+
+    def _promising(self) -> Trial | None:
+        """The best trial left that should meet the target; the fastest one where caution leaves none."""
+        if not self._drifts:
+            near = (t for t in self._left if (t.ratio if t.low is None else t.low) <= self._target)
+            return next(near, None)
+        # As if one measurement had agreed: a single one says little.
+        drift = np.exp(sum(self._drifts) / (len(self._drifts) + 1))
+        fitting = [t for t in self._left if t.ratio * drift <= self._target]
+        cautious = (t for t in fitting if t.ratio * drift <= self._target * (1 - CAUTION * self._misses))
+        return next(cautious, min(fitting, key=lambda trial: trial.ratio, default=None))
 
 
 def convert(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import onnx
@@ -14,7 +13,7 @@ from ..errors import TargetError
 from ..runtime import Ratio
 from .facts import provenance
 from .files import sha256
-from .finalists import MOST_RECOVERED, Winner, convert, recover
+from .finalists import MOST_RECOVERED, Finalists, Winner, convert, recover
 from .job import Job
 from .net import Net
 from .rundir import RunDirectory
@@ -47,7 +46,7 @@ def hand_out(
     subject: Subject,
     evaluator: Evaluator,
     net: Net,
-    candidates: Iterator[Winner],
+    candidates: Finalists,
     target: float,
     run: RunDirectory,
     sitting: Sitting,
@@ -83,6 +82,7 @@ def hand_out(
         if latency.value <= target:
             return HandedOut(target, winner, finished, latency, score, classes)
         measured.append(latency.value)
+        candidates.missed(replace(winner, latency=latency))
         log.warning("finalist %d was measured at %.4f in the end, above the target", winner.trial.id, latency.value)
     raise TargetError(
         f"{len(measured)} slim models that met {target:.3f}x before were measured at {min(measured):.3f}x and more in "

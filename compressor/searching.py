@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ from .. import graph
 from ..runtime import Device, LayerShape, layer_shapes
 from .cache import damage_cache, layer_cache
 from .damage import MOST_POINTS, SAMPLES, Damage, Kept, damage_of_groups, key_of
-from .finalists import SEARCH_MARGIN, Winner, finalists
+from .finalists import SEARCH_MARGIN, Finalists
 from .history import Keeper, graph_hash
 from .job import Job
 from .net import Net
@@ -56,9 +56,9 @@ class Found:
     searched: Searched
     seconds: float
 
-    def finalists(self, target: float) -> Iterator[Winner]:
-        """Candidates that meet a target, see `finalists`."""
-        return finalists(self.evaluator, list(self.evaluator.trials), target)
+    def finalists(self, target: float) -> Finalists:
+        """Candidates that meet a target."""
+        return Finalists(self.evaluator, list(self.evaluator.trials), target)
 
 
 def meter_of(job: Job, subject: Subject, devices: Sequence[str], trials: Trials) -> Meter:
