@@ -29,7 +29,7 @@ CAUTION = 0.0025
 """Share of the target that is left free for each of them."""
 MOST_RECOVERED = 3
 """Finalists that are recovered, which takes longest of all, where the last measurement fails one."""
-MOST_REFITS = 3
+MOST_REFITS = 2
 """Passes of the sequential refit over the winner; a pass that does not raise the score is the last."""
 SEARCH_MARGIN = 0.0075
 """Share of the target that the search leaves free: quick measurements scatter by about this much, and what wins among
