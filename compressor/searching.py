@@ -235,7 +235,9 @@ def conversion_of(job: Job, subject: Subject, meter: Meter, trials: Trials) -> C
         known = {"ratio": ratio, "scheme": asdict(converter.scheme) if isinstance(converter, Int8) else None}
         trials.record(CONVERSION, known)
     elif isinstance(converter, Int8):
-        converter = replace(converter, scheme=Scheme(**known["scheme"]))
+        # Runs of earlier versions noted the activations alone, and used all bits.
+        scheme = known.get("scheme") or {"activations": known["activations"], "bits": 8}
+        converter = replace(converter, scheme=Scheme(**scheme))
     return Conversion(converter, known["ratio"])
 
 
