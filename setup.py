@@ -52,6 +52,7 @@ setup(
         "onnxscript>=0.5",  # torch.onnx.export's default exporter needs it
         "onnx-graphsurgeon>=0.5.8",
         "numpy>=1.26",
+        "threadpoolctl>=3.1",
         "click>=8.1",
         f"onnxruntime-gpu>=1.20; {HAS_GPU_BUILD}",
         f"onnxruntime>=1.20; {LACKS_GPU_BUILD}",

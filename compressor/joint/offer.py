@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MEASURED = 8
 """Whole nets that correct the table."""
 NARROWER = 0.01
-"""Share of the target by which a plan that was too slow is made faster than it seems to need."""
+"""Share of the target by which a plan that is narrowed is made faster than it seems to need."""
 CORRECTION = "joint correction"
 """Key of the record under which the correction is kept."""
 FINALIST = "joint finalist"
@@ -120,13 +120,13 @@ class Offer:
             self._record.record(key, known)
         return float(known)
 
-    def narrowed(self, plan: Widths, measured: float) -> dict[str, int]:
-        """A plan near one that is too slow: the correction, too hopeful, is moved by what is missing.
+    def missed(self, plan: Widths, measured: float) -> None:
+        """A plan that was thought to meet the target is slower: the correction, too hopeful, is moved by as much."""
+        self.correction.shift += max(measured - self.ratio(plan), 0.0)
 
-        Args:
-            measured: the least ratio that a plan thought to meet the target was measured at.
-        """
-        self.correction.shift += max(measured - self.target, 0.0) + NARROWER * self.target
+    def narrowed(self, plan: Widths) -> dict[str, int]:
+        """A plan near one that is too slow, which leaves more of the target free every time."""
+        self.correction.shift += NARROWER * self.target
         planner = Planner(Budget(self.space, self.correction), np.random.default_rng(0))
         index = planner.index(self.space.row(plan))
         return self.space.plan(planner.settle(index, planner.rates, np.ones(len(index), dtype=bool)))

@@ -27,10 +27,8 @@ __all__ = ["Chosen", "Epoch", "Search", "Trainer", "follow"]
 
 log = logging.getLogger(__name__)
 
-MOST_FINALISTS = 4
-"""Plans that are measured thoroughly in the end, best reward first, until one meets the target."""
 MOST_NARROWED = 4
-"""How often the best of them is made narrower, where none does."""
+"""How often the best plan of the last epoch is made narrower, where none meets the target when it is measured."""
 
 
 @dataclass(frozen=True)
@@ -231,22 +229,28 @@ class Trainer:
             trials.add(plan, outcome)
 
     def _choose(self, search: Search) -> Chosen:
-        """The best plan of the last epoch that meets the target when measured; else one narrowed until it does."""
+        """The best plan of the last epoch that meets the target when measured; else one narrowed until it does.
+
+        Every miss corrects what is expected of the others: those that would miss as well are not measured.
+        """
+        offer = search.offer
         order = sorted(self._latest, key=lambda item: (-item[1].score, item[1].ratio))
-        plans: dict[tuple[int, ...], dict[str, int]] = {}
-        for plan, _ in order:
-            plans.setdefault(search.offer.space.row(plan), plan)
-        tried = list(plans.values())[:MOST_FINALISTS]
-        fastest = float("inf")
-        for number in range(len(tried) + MOST_NARROWED):
-            plan = tried[number] if number < len(tried) else search.offer.narrowed(tried[0], fastest)
-            found = search.offer.measured(plan)
-            log.info("plan measured at %.4f, predicted at %.4f", found, search.offer.ratio(plan))
-            if found <= search.offer.target:
+        left = list({offer.space.row(plan): plan for plan, _ in order}.values())
+        best, narrowed, fastest = left[0], 0, float("inf")
+        while narrowed < MOST_NARROWED:
+            plan = next((plan for plan in left if offer.ratio(plan) <= offer.target), None)
+            if plan is None:
+                plan, narrowed = offer.narrowed(best), narrowed + 1
+            else:
+                left.remove(plan)
+            expected, found = offer.ratio(plan), offer.measured(plan)
+            log.info("plan measured at %.4f, predicted at %.4f", found, expected)
+            if found <= offer.target:
                 return self._chosen(search, plan, found)
+            offer.missed(plan, found)
             fastest = min(fastest, found)
         raise TargetError(
-            f"--latency {search.offer.target:.3g}x is not met by any plan of the last epoch, nor by narrower ones: the "
+            f"--latency {offer.target:.3g}x is not met by any plan of the last epoch, nor by narrower ones: the "
             f"fastest was measured at {fastest:.3f}x"
         )
 

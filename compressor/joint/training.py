@@ -326,7 +326,7 @@ class _Job:
         model = graph.finish(small, facts.header(traced.spec, score, self.seed, settings.epochs, extra))
         latency = None
         if chosen is not None and self.meter is not None:
-            latency = self.meter.final(chosen.plan, model)
+            latency = self.meter.final(chosen.plan, model, recovered=True)
         return Finished(
             model,
             scorer.baseline,

@@ -102,9 +102,9 @@ class SeveralMeters:
             found.append(replace(one, ratio=scale * one.ratio, low=scale * one.low, high=scale * one.high))
         return replace(max(found, key=lambda one: one.ratio), spent=spent)
 
-    def final(self, plan: Widths, model: onnx.ModelProto) -> Ratio:
+    def final(self, plan: Widths, model: onnx.ModelProto, *, recovered: bool = False) -> Ratio:
         """The worst device's ratio, in terms of the first one's target."""
-        found = [meter.final(plan, model) for meter in self.meters]
+        found = [meter.final(plan, model, recovered=recovered) for meter in self.meters]
         self._finals[_key(plan)] = found
         scaled = [
             replace(one, value=scale * one.value, low=scale * one.low, high=scale * one.high)

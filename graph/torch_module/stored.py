@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ from .values import as_tensor, integer_range
 
 __all__ = ["Latent", "latents"]
 
+_SEVEN_BITS = {onnx.TensorProto.INT8: (-64, 64), onnx.TensorProto.UINT8: (0, 127)}
+"""What onnxruntime's quantization uses of a type for processors that cut larger sums off (`reduce_range`)."""
 _FINE = (onnx.TensorProto.INT32,)  # biases: their steps are far below what a float32 tells apart, so none is rounded
 
 
@@ -34,15 +37,26 @@ class Latent:
         """Whether the float stands for itself instead of its nearest integer."""
         return self.tensor.data_type in _FINE
 
+    @cached_property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer that training may come to: where the file keeps to 7 bits, so does training."""
+        low, high = _SEVEN_BITS.get(self.tensor.data_type, (0, 0))
+        own = as_tensor(self.tensor)
+        if low < high and own.numel() and low <= int(own.min()) and int(own.max()) <= high:
+            return low, high
+        limits = integer_range(self.tensor.data_type)
+        assert limits is not None  # `latents` takes no others
+        return limits
+
     def value(self) -> Tensor:
         """What DequantizeLinear makes of the integers."""
         return _dequantize(as_tensor(self.tensor), *self._parameters(), self.axis)
 
     def kernel(self) -> Kernel:
         """The rounded weight, with the gradient of the weight itself."""
-        axis, limits = self.axis, integer_range(self.tensor.data_type)
         if self.exact:
             return lambda weight, scale, zero_point=None: weight
+        axis, limits = self.axis, self.limits
 
         def run(weight: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
             zero = None if zero_point is None else spread(zero_point, weight, axis, 0)
@@ -57,7 +71,7 @@ class Latent:
         weight = weight.detach().cpu().to(scale.dtype)
         zero = None if zero_point is None else spread(zero_point, weight, self.axis, 0).double()
         steps = spread(scale, weight, self.axis, 0).double()
-        whole = quantize(weight.double(), steps, zero, integer_range(self.tensor.data_type))
+        whole = quantize(weight.double(), steps, zero, self.limits)
         own = as_tensor(self.tensor)
         same = weight == self.value()
         return torch.where(same, own.double(), whole).numpy()

@@ -51,7 +51,7 @@ class FakeMeter:
         self.limits.append(limit)
         return Quick(self.share, self.share - 0.01, self.share + 0.01, 1.0, self.share, {"measuring": 0.5})
 
-    def final(self, plan, model):
+    def final(self, plan, model, *, recovered=False):
         return Ratio(self.share, self.share, self.share, 0.95, latency(1.0), latency(self.share), 0.0, False)
 
     def keep_table(self):

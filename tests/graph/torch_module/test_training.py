@@ -235,6 +235,23 @@ def test_quantized_weights_train(agree, per_channel):
     assert np.mean(np.abs(found - module(torch.from_numpy(x)).detach().numpy()) > 1e-3) < 0.02
 
 
+@pytest.mark.parametrize(("most", "limit"), [(64, 64), (65, 127)])
+def test_weights_of_seven_bits_stay_within_them(most, limit):
+    """As some processors need; one integer beyond says that the file uses all eight."""
+    original = quantized(per_channel=False)
+    (tensor,) = (item for item in original.graph.initializer if item.name == "q")
+    integers = np.clip(numpy_helper.to_array(tensor), -64, 64)
+    integers.flat[0] = most
+    tensor.CopyFrom(numpy_helper.from_array(integers, "q"))
+    model = load(original)
+    module = to_torch(model)
+    with torch.no_grad():
+        module.initializers["q"].mul_(100)
+    found = next(numpy_helper.to_array(t) for t in write_back(model, module).graph.initializer if t.name == "q")
+    assert found.max() == limit
+    assert np.abs(found.astype(int)).max() <= limit + (limit == 127)
+
+
 def test_straight_through_gradient(one_node):
     """1 inside the range, 0 outside it; to the bit the rounded value."""
     make = helper.make_node
