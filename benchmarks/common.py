@@ -104,7 +104,8 @@ def store(name: str, rows: list[dict[str, Any]]) -> None:
     RESULTS.mkdir(exist_ok=True)
     content = json.dumps({"conditions": conditions(), "rows": rows}, indent=1) + "\n"
     (RESULTS / f"{name}.json").write_text(content, encoding="utf-8")
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    # Curves are for pictures.
+    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
     print("| " + " | ".join(keys) + " |")
     print("| " + " | ".join("---" for _ in keys) + " |")
     for row in rows:

@@ -10,12 +10,15 @@ two quiet cores. Each variant is trained with the same schedule and seeds:
   target, and `ortrim finetune` with what is left of that time.
 
 A tenth of the images is held out and chooses plans; accuracy in the table is measured once, on the test images. Rows
-are stored as they come; curves of the accuracy on held-out images go beside them.
+are stored as they come, beside those of earlier runs with the same `--name`; a variant and seed that is there is not
+trained again. Curves of the accuracy on held-out images go beside them. Two may run at a time with `OMP_NUM_THREADS=1`,
+each then on one core.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,7 +28,7 @@ from typing import Any
 import click
 import numpy as np
 from cifar import CHENYAOFO as NORMALISE
-from common import RESULTS, WORK, need, ortrim, store
+from common import RESULTS, WORK, conditions, need, ortrim, store
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "joint": (),
@@ -50,7 +53,7 @@ class Bench:
         self.epochs, self.flags = epochs, tuple(flags)
 
     def train(self, variant: str, seed: int, epochs: int | None = None, output: Path | None = None) -> dict[str, Any]:
-        """Train one variant; its row, with the history under `history`."""
+        """Train one variant; its row, with a curve of its epochs."""
         output = output or self.place(variant, seed)
         target = () if variant == "plain" else ("--latency", self.latency)
         agents = () if variant == "plain" else self.flags
@@ -80,13 +83,15 @@ class Bench:
         )
         row = self.row(AFTERWARDS, seed, output if "failed" not in tuned else compressed, found)
         spent = time.perf_counter() - started
-        return {**row, "epochs": epochs, "seconds": spent, "whole_test": whole.get("test"), "history": []}
+        return {**row, "epochs": epochs, "seconds": spent, "whole_test": whole.get("test")}
 
     def row(self, variant: str, seed: int, output: Path, found: dict[str, Any]) -> dict[str, Any]:
         """The figures of one training."""
-        row: dict[str, Any] = {"variant": variant, "seed": seed, "epochs": self.epochs}
+        row: dict[str, Any] = {"variant": variant, "seed": seed, "net": self.net, "epochs": self.epochs}
+        row |= {key: value for key, value in conditions().items() if key in ("date", "cpu")}
+        row["threads"] = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
         if "failed" in found:
-            return {**row, "ratio": "failed", "seconds": found["wall_seconds"], "history": []}
+            return {**row, "ratio": "failed", "seconds": found["wall_seconds"], "curve": []}
         joint = found.get("joint", {})
         if "latency" in found:
             row |= {key: found["latency"][key] for key in ("ratio", "low", "high")}
@@ -99,7 +104,7 @@ class Bench:
             "held_out": found["score"].get("slim", found["score"].get("value")),
             "test": tested["score"]["value"],
             "seconds": found["wall_seconds"],
-            "history": history,
+            "curve": [epoch["accuracy"] if epoch["reward"] is None else epoch["reward"] for epoch in history],
         }
 
     def place(self, variant: str, seed: int) -> Path:
@@ -119,18 +124,39 @@ def some_images(cifar: Path, count: int) -> Path:
     return part
 
 
-def keep(rows: Sequence[dict[str, Any]], name: str) -> None:
-    """Table of the rows, curves and picture of their histories."""
-    store(name, [{key: value for key, value in row.items() if key != "history"} for row in rows])
-    curves: dict[str, list[list[float]]] = defaultdict(list)
-    for row in rows:
-        if row["history"]:
-            curves[row["variant"]].append(
-                [epoch["accuracy"] if epoch["reward"] is None else epoch["reward"] for epoch in row["history"]]
-            )
-    (RESULTS / f"{name}_curves.json").write_text(json.dumps(curves) + "\n", encoding="utf-8")
-    if curves:
-        (RESULTS / f"{name}.svg").write_text(picture(curves), encoding="utf-8")
+class Kept:
+    """Rows on disk: another process may add to them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def rows(self) -> list[dict[str, Any]]:
+        path = RESULTS / f"{self.name}.json"
+        return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+    def of(self, variant: str, seed: int) -> dict[str, Any] | None:
+        """The row of one training, where it is there and went well."""
+        return next(
+            (
+                row
+                for row in self.rows()
+                if (row["variant"], row["seed"]) == (variant, seed) and row.get("ratio") != "failed"
+            ),
+            None,
+        )
+
+    def add(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Store a row in place of an earlier one of its kind, and draw the curves of all; gives the row."""
+        others = [r for r in self.rows() if (r["variant"], r["seed"]) != (row["variant"], row["seed"])]
+        rows = sorted([*others, row], key=lambda r: ([*VARIANTS, AFTERWARDS].index(r["variant"]), r["seed"]))
+        store(self.name, rows)
+        curves: dict[str, list[list[float]]] = defaultdict(list)
+        for each in rows:
+            if each["curve"]:
+                curves[each["variant"]].append(each["curve"])
+        if curves:
+            (RESULTS / f"{self.name}.svg").write_text(picture(curves), encoding="utf-8")
+        return row
 
 
 def picture(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -181,19 +207,17 @@ def main(
     cifar: str,
 ) -> None:
     bench = Bench(net, latency, some_images(Path(cifar), images), need(Path(cifar) / "test.npz"), epochs, flags)
-    rows: list[dict[str, Any]] = []
+    kept = Kept(name)
+    wanted = only or (*VARIANTS, AFTERWARDS)
     for seed in seeds:
-        of_seed: dict[str, dict[str, Any]] = {}
         for variant in VARIANTS:
-            needed = variant in only or not only or (AFTERWARDS in only and variant in ("joint", "plain"))
-            if needed:
-                of_seed[variant] = bench.train(variant, seed)
-                rows.append(of_seed[variant])
-                keep(rows, name)
-        if AFTERWARDS in only or not only:
-            plain = of_seed["plain"]
-            rows.append(bench.afterwards(seed, of_seed["joint"]["seconds"], plain["seconds"] / plain["epochs"]))
-            keep(rows, name)
+            if variant in wanted or (AFTERWARDS in wanted and variant in ("joint", "plain")):
+                kept.of(variant, seed) or kept.add(bench.train(variant, seed))
+        if AFTERWARDS in wanted and kept.of(AFTERWARDS, seed) is None:
+            joint, plain = kept.of("joint", seed), kept.of("plain", seed)
+            if joint is None or plain is None:
+                raise click.ClickException(f"seed {seed}: without `joint` and `plain` there is no time to compare with")
+            kept.add(bench.afterwards(seed, joint["seconds"], plain["seconds"] / plain["epochs"]))
 
 
 if __name__ == "__main__":
