@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +29,15 @@ def need(path: Path) -> Path:
     if not path.exists():
         sys.exit(f"{path} is missing: this benchmark needs models and images that are not part of the repository")
     return path
+
+
+def photographs(count: int) -> Path:
+    """A folder with some of the calibration images."""
+    folder = WORK / f"images{count}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(need(SHARED / "imagenet" / "calibration").iterdir())[:count]:
+        shutil.copy(file, folder)
+    return folder
 
 
 def conditions() -> dict[str, str]:

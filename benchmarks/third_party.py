@@ -5,10 +5,8 @@ They differ in size, so a small set of images does for all: the point is that ea
 
 from __future__ import annotations
 
-import shutil
-
 import click
-from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
+from common import SHARED, WORK, Recovery, need, ortrim, outcome, photographs, recovery_options, store
 
 NETS = {
     "ultraface_slim_320": ("--scale", "0.0078125", "--offset", "-0.9921875"),
@@ -29,10 +27,7 @@ NETS = {
 def main(
     latency: str, episodes: int, count: int, calibration: int, seed: int, nets: tuple[str, ...], recovery: Recovery
 ) -> None:
-    images = WORK / f"images{count}"
-    images.mkdir(parents=True, exist_ok=True)
-    for file in sorted(need(SHARED / "imagenet" / "calibration").iterdir())[:count]:
-        shutil.copy(file, images)
+    images = photographs(count)
     rows = []
     for net in nets or NETS:
         model = need(SHARED / "models" / "third_party" / f"{net}.onnx")
