@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ortrim.compressor.cli import main
+from ortrim.compressor.search import meter
 from ortrim.models import digits
 
 
@@ -28,6 +29,13 @@ def place(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Measurements in this process are short: whether they can be trusted is tested elsewhere."""
+    monkeypatch.setattr(meter, "SEARCH_SECONDS", 0.2)
+    monkeypatch.setattr(meter, "FINAL_SECONDS", 1.0)
 
 
 @pytest.fixture

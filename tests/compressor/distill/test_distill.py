@@ -131,6 +131,7 @@ class Scripted:
 def test_a_fall_at_the_beginning_is_no_reason_to_end(taught):
     """The first steps undo much of a refit; what counts is whether training itself still goes up."""
     teacher, student, training, _ = taught
+    training = training.subset(np.arange(224))  # seven steps
     rising = Scripted(0.9, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.95)
     settings = Settings(epochs=1, batch=32, evaluations=7, patience=2)
     found = distill(teacher, student, training, rising, settings)
