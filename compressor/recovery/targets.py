@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from zlib import crc32
@@ -21,10 +21,8 @@ from .tape import Tape
 __all__ = ["Recording", "Spot"]
 
 _LARGEST_BATCH = 64
-_INNER = 64
-"""Rough size of the tensors inside a net that are alive at a time, in sizes of its input: bounds the batch."""
-_COPIES = 8
-"""Of such a batch that exist at a time, and room for the rest."""
+_COPIES = 3
+"""Of all tails of a batch that exist at a time: onnxruntime's, numpy's, and those of the batch before."""
 _COLUMNS_MEMORY = 2**27
 """Bytes of columns that the fit of one layer may hold."""
 
@@ -73,14 +71,14 @@ class Recording:
         """
         self._seed = seed
         self.threads = threads
-        self.batches = _batches(model, as_feeds(model, images), memory, seed)
-        self.samples = sum(sample_count(batch) for batch in self.batches)
         finder = Tails(model)
         owners: dict[str, Consumer] = {}
         for consumer in find_consumers(model).values():
             tensor = finder.of(consumer).output
             if tensor not in owners or owners[tensor].columns < consumer.columns:
                 owners[tensor] = consumer
+        self.batches = _batches(model, as_feeds(model, images), list(owners), memory, threads, seed)
+        self.samples = sum(sample_count(batch) for batch in self.batches)
         axes = _sample_axes(model, owners, self.batches[0], threads)
         owners = {name: consumer for name, consumer in owners.items() if name in axes}
         wanted = {name: self._rows(consumer, rows_per_column) for name, consumer in owners.items()}
@@ -165,15 +163,19 @@ def _first(batch: Feeds, count: int) -> dict[str, np.ndarray]:
     return {name: array[:count] if array.ndim else array for name, array in batch.items()}
 
 
-def _batches(model: onnx.ModelProto, feeds: Feeds, memory: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Batches of shuffled samples: a folder of class folders comes sorted."""
+def _batches(
+    model: onnx.ModelProto, feeds: Feeds, tails: Sequence[str], memory: int, threads: int, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Batches of shuffled samples (a folder of class folders comes sorted), as large as `memory` holds the tails of."""
     count = sample_count(feeds)
     order = np.random.default_rng(seed).permutation(count)
     feeds = {name: array[order] if array.ndim else array for name, array in feeds.items()}
     fixed = fixed_batch(model)
     if fixed is not None and count < fixed:
         raise DataError(f"the model takes batches of {fixed} samples, and there are {count}")
-    sample = sum(array[:1].nbytes for array in feeds.values() if array.ndim)
-    fitting = memory * 2**20 // (_COPIES * _INNER * sample)
-    size = fixed or max(1, min(_LARGEST_BATCH, fitting))
+    size = fixed
+    if size is None:
+        (values,) = Tape(model, [_first(feeds, 1)], threads=threads).read(tails)
+        each = max(1, sum(array.nbytes for array in values.values()))
+        size = max(1, min(_LARGEST_BATCH, memory * 2**20 // (_COPIES * each)))
     return [batch for batch in batches(feeds, size) if fixed is None or sample_count(batch) == fixed]
