@@ -30,7 +30,7 @@ SAMPLES = 128
 """Of the images that score, for telling what each group is worth."""
 MOST_POINTS = 3
 """Widths of a group at which that is measured."""
-_VERSION = 1
+_VERSION = 2
 """Of the way in which errors come about: what another version kept is not looked at."""
 
 

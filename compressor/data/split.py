@@ -50,8 +50,10 @@ def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0) -> Spl
     """`calibration` and `reward` samples that do not overlap, stratified when there are labels.
 
     While there are enough, the reward samples depend on `seed` and `reward` only, so that scores stay comparable when
-    `calibration` changes. With fewer samples than asked for, a part that wants less than half of them gets what it
-    wants and the other the rest; otherwise each gets half.
+    `calibration` changes. With fewer samples than asked for, a third scores and the others calibrate, unless a part
+    wants less, which leaves more to the other: candidates are compared on the same samples, so that few tell, while
+    least squares never have enough (the refitted MobileNetV2 at 0.8x had a soft agreement of .871 from 200 images and
+    .878 from 300, on others).
 
     Raises:
         InputError: a part of less than one sample is asked for.
@@ -69,7 +71,7 @@ def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0) -> Spl
     note = ""
     wanted = calibration + reward
     if have < wanted:
-        calibration = min(calibration, max(have // 2, have - reward))
+        calibration = min(calibration, have - min(reward, max(1, have // 3)))
         reward = min(reward, have - calibration)
         note = (
             f"{dataset.source} holds {have} images where {wanted} were wanted: "

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from ...graph import slim
 from ...graph.group import ChannelAnalysis
+from ..features import LIVE, features_of
 from .activations import Feeds, activations, as_feeds, sample_count
 from .importance import Ranking
 from .moments import Moments
@@ -108,7 +109,8 @@ class Corrector:
 class OutputDeviation:
     """How far a net's outputs are from the original's: squared error relative to their variance over samples.
 
-    Of outputs that a Softmax or Sigmoid makes, what it reads is compared: afterwards large errors look small.
+    Each feature of an output of several axes is measured by its own variance (see `features_of`). Of outputs that a
+    Softmax or Sigmoid makes, what it reads is compared: afterwards large errors look small.
     """
 
     def __init__(self, model: onnx.ModelProto, images: np.ndarray | Feeds, *, threads: int = 0) -> None:
@@ -126,9 +128,15 @@ class OutputDeviation:
         shares = []
         for name, got in self._outputs(net).items():
             wanted = self._wanted[name]
-            variance = float(((wanted - wanted.mean(axis=0)) ** 2).sum())
-            if variance > 0:
-                shares.append(float(((got - wanted) ** 2).sum()) / variance)
+            variance = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0).ravel()
+            error = ((got - wanted) ** 2).sum(axis=0).ravel()
+            features = features_of(wanted.shape[1:])
+            if features is None:
+                features = np.zeros(variance.size, int)
+            whole, missed = np.bincount(features, variance), np.bincount(features, error)
+            varies = whole > LIVE * whole.max(initial=0.0)
+            if varies.any():
+                shares.append(float(np.mean(missed[varies] / whole[varies])))
         return float(np.mean(shares)) if shares else 0.0
 
     def _outputs(self, net: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ...errors import DataError, ModelError
 from ..data import Dataset
+from ..features import features_of
 from .measures import Closeness, Measure, Votes, flat_rows, gather_votes, is_probability
-from .outputs import Rows
+from .outputs import Rows, sample_positions
 
 __all__ = ["Gathered", "choose_measure"]
 
@@ -34,6 +35,8 @@ class Gathered:
         self.form: Form | None = None
         self.at_most = 0
         """Numbers of an output that are kept of one sample."""
+        self.features: list[np.ndarray | None] = []
+        """Per output the feature of each number that is kept."""
         self.pixels = 1
         """Pixels that are kept of a class map."""
         self.votes: list[np.ndarray] = []
@@ -65,6 +68,8 @@ class Gathered:
         if strange is not None:
             raise ModelError(f"output {strange!r} is not numeric: such a model cannot be scored")
         self.at_most = max(_FEWEST, _ELEMENTS // (len(self.dataset) * len(outputs)))
+        for features in (features_of(rows.shape[1:]) for rows in outputs):
+            self.features.append(None if features is None else features[sample_positions(features.size, self.at_most)])
         first = outputs[0]
         if len(outputs) != 1 or first.dtype.kind != "f" or first.ndim < 2 or first.shape[1] < 2:
             return "tensors"
@@ -111,9 +116,8 @@ def choose_measure(gathered: Gathered, label_offset: int) -> tuple[Measure, list
     elif labels is not None:
         notes.append("the model is no classifier: the labels are left aside and its outputs compared")
     outputs = zip(*gathered.rows, strict=True)
-    return Closeness(
-        tuple(tuple(row for rows in output for row in rows) for output in outputs), gathered.at_most
-    ), notes
+    reference = tuple(tuple(row for rows in output for row in rows) for output in outputs)
+    return Closeness(reference, gathered.at_most, tuple(gathered.features)), notes
 
 
 def _is_class_map(rows: Rows, dataset: Dataset) -> bool:

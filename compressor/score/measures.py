@@ -12,9 +12,10 @@ unless the original's outputs are probabilities already), and `y` the labels:
                     e = ||Y - Y0||^2 / ||Y0 - M||^2
                 value = mean over outputs of max(0, 1 - e): the share of what varies with the input that is kept
                 soft  = mean over outputs of 1 / (1 + e), which still falls where the value has reached zero.
-                An output that does not vary is compared with ||Y0||^2 below. An output of integers counts the equal
-                elements. A row that is not finite, or not of the original's shape (detections after suppression),
-                counts as lost whole, and as no less than an average row.
+                Each feature (see `features_of`) of an output of several axes has an e of its own, and both are means
+                over those that vary. An output that does not vary is compared with ||Y0||^2 below. An output of
+                integers counts the equal elements. A row that is not finite, or not of the original's shape (detections
+                after suppression), counts as lost whole, and as no less than an average row.
 
 A search ranks by the soft value for the most part: of few images it says more, since it does not hang on those that lie
 near a boundary.
@@ -28,6 +29,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from ..features import LIVE
 from .outputs import Rows, sample_positions
 
 __all__ = [
@@ -147,6 +149,8 @@ class Closeness:
     """Per output the flat rows of all samples."""
     at_most: int
     """Elements of a row that are looked at."""
+    features: tuple[np.ndarray | None, ...]
+    """Per output the feature of each element of a row; None where all are compared together."""
     kind: Kind = "agreement"
     detail: str = "output error"
 
@@ -157,7 +161,10 @@ class Closeness:
         values, softs = [], []
         for i, reference in enumerate(self.reference):
             rows = [row for kept in batches for row in kept[i]]
-            value, soft = (_equality if reference[0].dtype.kind != "f" else _error_scores)(reference, rows)
+            if reference[0].dtype.kind != "f":
+                value, soft = _equality(reference, rows)
+            else:
+                value, soft = _error_scores(reference, rows, self.features[i])
             values.append(value)
             softs.append(soft)
         return Score(float(np.mean(values)), self.kind, self.detail, float(np.mean(softs)))
@@ -195,9 +202,15 @@ def _shares(votes: np.ndarray, probabilities: bool) -> np.ndarray:
     return np.where(finite, raised / raised.sum(axis=-1, keepdims=True), 0)
 
 
-def _error_scores(reference: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> tuple[float, float]:
+def _error_scores(
+    reference: Sequence[np.ndarray], rows: Sequence[np.ndarray], features: np.ndarray | None
+) -> tuple[float, float]:
     """Value and soft of one output of floats."""
     same_size = len({row.size for row in reference}) == 1
+    if features is not None and same_size and reference[0].size == features.size:
+        found = _feature_errors(reference, rows, features)
+        if found.size:
+            return float(np.maximum(0.0, 1.0 - found).mean()), float((1.0 / (1.0 + found)).mean())
     if same_size and len(reference) > 1:
         mean = np.mean(reference, axis=0, dtype=np.float64)
         variation = [_energy(row - mean) for row in reference]
@@ -213,6 +226,23 @@ def _error_scores(reference: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -
         lost += error if np.isfinite(error) else max(whole, total / len(variation))
     error = lost / total if total > 0 else (0.0 if lost == 0 else np.inf)
     return max(0.0, 1.0 - error), 1.0 / (1.0 + error)
+
+
+def _feature_errors(reference: Sequence[np.ndarray], rows: Sequence[np.ndarray], features: np.ndarray) -> np.ndarray:
+    """e of each feature that varies."""
+    mean = np.mean(reference, axis=0, dtype=np.float64)
+    if len(reference) == 1:
+        mean = (np.bincount(features, mean) / np.bincount(features))[features]
+    variation, error, lost = np.zeros(mean.shape), np.zeros(mean.shape), 0
+    for row, original in zip(rows, reference, strict=True):
+        variation += np.square(original - mean)
+        if row.shape == original.shape and np.isfinite(row).all():
+            error += np.square(row - original, dtype=np.float64)
+        else:
+            lost += 1
+    whole, missed = np.bincount(features, variation), np.bincount(features, error)
+    varies = whole > LIVE * whole.max()
+    return (missed[varies] / whole[varies]) + lost / len(reference)
 
 
 def _equality(reference: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -231,6 +231,35 @@ def test_closeness_is_the_share_of_variation_kept():
     assert score.soft == pytest.approx((1 / (1 + error) + 1) / 2, rel=1e-5)
 
 
+def detector(confidence):
+    """x (N, 3) -> (N, 3 cells, 2): an offset that is a hundred times as large as the confidence beside it."""
+    to_both = np.stack([100 * EYE, confidence * EYE], axis=2).reshape(3, 6)
+    nodes = [("MatMul", "x w", "z", {}), ("Reshape", "z shape", "y", {})]
+    return model(
+        nodes,
+        [("x", FLOAT, ["N", 3])],
+        [("y", FLOAT, ["N", 3, 2])],
+        w=to_both.astype(np.float32),
+        shape=np.array([0, 3, 2]),
+    )
+
+
+def test_every_feature_counts_by_its_own_variance():
+    scorer = build(detector(1.0), dataset(SAMPLES))
+    assert scorer.score(detector(1.0)).value == 1
+    blind = scorer.score(detector(0.0))
+    error = (SAMPLES**2).sum() / ((SAMPLES - SAMPLES.mean(0)) ** 2).sum()
+    assert blind.value == pytest.approx(0.5 * (1 + max(0, 1 - error)))
+    assert blind.soft == pytest.approx(0.5 * (1 + 1 / (1 + error)), rel=1e-5)
+    lost = scorer.score(detector(np.nan))
+    assert lost.value == 0
+    assert lost.soft == pytest.approx(0.5)
+    one = build(detector(1.0), dataset(SAMPLES[:1]))
+    assert one.score(detector(1.0)).value == 1 > one.score(detector(0.9)).value > 0.9
+    # A feature that never varies says nothing.
+    assert build(detector(0.0), dataset(SAMPLES)).score(detector(1e-3)).value == 1
+
+
 def test_closeness_ends_at_zero_where_soft_goes_on():
     scorer = build(two_outputs(EYE, EYE), dataset(SAMPLES))
     bad, worse = (scorer.score(two_outputs(k * EYE, k * EYE)) for k in (5, 9))

@@ -36,9 +36,9 @@ def test_splits_never_overlap(samples, calibration, reward, seed, labelled):
     assert (parts.reward.labels is not None) == labelled
 
 
-def test_half_and_half_when_both_want_more():
+def test_a_third_scores_when_both_want_more():
     parts = split(small_dataset(np.zeros((10, 2, 2, 1), np.uint8)), 100, 100)
-    assert (len(parts.calibration), len(parts.reward)) == (5, 5)
+    assert (len(parts.calibration), len(parts.reward)) == (7, 3)
     parts = split(small_dataset(np.zeros((10, 2, 2, 1), np.uint8)), 100, 2)
     assert (len(parts.calibration), len(parts.reward)) == (8, 2)
 

@@ -51,6 +51,17 @@ def test_errors_are_seen_before_a_softmax(build, images):
     assert 0.2 < logits < 0.3 + logits * 0.1  # a quarter of the energy about zero, nearly that about the mean
 
 
+def test_a_feature_that_varies_little_counts_as_much(build, images):
+    model = build("g (float[N,3,8,8] x) => (float[N,2,8,8] y) { y = Conv(x, w) }", {"w": (2, 3, 1, 1)})
+    (weight,) = (t for t in model.graph.initializer if t.name == "w")
+    scales = np.float32([100, 1]).reshape(2, 1, 1, 1)
+    values = scales * np.frombuffer(weight.raw_data, np.float32).reshape(2, 3, 1, 1)
+    error = OutputDeviation(with_weights(model, {"w": values}), images)
+    assert error(with_weights(model, {"w": values})) == 0
+    blind = values * np.float32([1, 0]).reshape(2, 1, 1, 1)
+    assert error(with_weights(model, {"w": blind})) > 0.45
+
+
 def test_damage_is_the_error_of_one_group(residual, tools):
     analysis, _, ranking, corrector, error = tools
     group = next(group for group in analysis.groups if group.removable)
