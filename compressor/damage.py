@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def damage_of_groups(
     kept: Kept,
     *,
     points: int,
+    asked: Collection[str] | None = None,
 ) -> Damage:
     """The error of each width of each group, measured at some of them.
 
@@ -52,6 +53,7 @@ def damage_of_groups(
         correct: makes the corrector; called only where something has to be measured.
         kept: what is known of these very circumstances; gains what is measured.
         points: widths of a group that are measured.
+        asked: groups that are measured, all by default; see `repaired_damage`.
     """
     tools: list[tuple[Corrector, OutputDeviation]] = []
 
@@ -62,7 +64,7 @@ def damage_of_groups(
         return error_of(corrector(ranking.removal({group: width})))
 
     with kept.writing():
-        return repaired_damage(lambda *place: kept.get(place, error), ranking, widths, points=points)
+        return repaired_damage(lambda *place: kept.get(place, error), ranking, widths, points=points, asked=asked)
 
 
 def key_of(model: onnx.ModelProto, ranking: Ranking, feeds: Iterable[Feeds], seed: int) -> str:

@@ -36,7 +36,7 @@ from .search.evaluation import SPENT, Evaluator, Searched, search
 from .search.meter import CONVERSION, DAMAGE, Meter, open_meter
 from .search.scoring import Maker, open_workers
 from .search.several import Named, SeveralMeters
-from .search.space import Space
+from .search.space import Choice, Space
 from .search.tally import Tally
 from .search.trials import Trials
 from .sitting import Sitting
@@ -164,13 +164,22 @@ def _damage(
     trials: Trials,
     sitting: Sitting,
 ) -> Damage:
-    """What each group is worth: at most half as many corrections as there are candidates, where groups are few."""
+    """What each group is worth: at most half as many corrections as there are candidates.
+
+    Where that is not one for each group, the groups are asked for that save most.
+    """
     known = trials.recall(DAMAGE)
     if known is not None:
         return {group: {int(width): value for width, value in of.items()} for group, of in known.items()}
     widths = {choice.group: choice.widths for choice in space.choices}
-    points = max(1, min(MOST_POINTS, job.episodes // (2 * len(widths))))
-    sitting.say(f"measuring what each of {len(widths)} groups is worth, at {points} widths")
+    most = max(1, job.episodes // 2)
+    points = max(1, min(MOST_POINTS, most // len(widths)))
+    by_saving = sorted(space.choices, key=lambda choice: -_saving(choice))
+    asked = {choice.group for choice in by_saving[:most]}
+    which = "each" if len(asked) == len(widths) else f"{len(asked)}"
+    sitting.say(
+        f"measuring damage: {which} of {len(widths)} groups alone, at {points} width{'s' if points > 1 else ''}"
+    )
     images, reward = subject.images.calibration.feeds(), subject.images.reward
     held_out = reward.subset(np.arange(min(SAMPLES, len(reward)))).feeds()
     damage = damage_of_groups(
@@ -181,9 +190,16 @@ def _damage(
         lambda: _corrector(job, net, moments, images, os.cpu_count() or 1),
         Kept(damage_cache(), key_of(net.model, ranking, (images, held_out), job.seed)),
         points=points,
+        asked=asked,
     )
     trials.record(DAMAGE, damage)
     return damage
+
+
+def _saving(choice: Choice) -> float:
+    """Milliseconds between a group's widest and its narrowest width."""
+    costs = choice.milliseconds
+    return costs[max(costs)] - costs[min(costs)] if costs else 0.0
 
 
 def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:

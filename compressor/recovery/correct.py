@@ -154,6 +154,7 @@ def repaired_damage(
     widths: Mapping[str, Sequence[int]],
     *,
     points: int = 3,
+    asked: Collection[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[int, float]]:
     """Error of the outputs when one group alone is narrowed, after correction: group -> width -> error.
@@ -164,22 +165,32 @@ def repaired_damage(
         ranking: its damage is the curve that fills in between the measured widths.
         widths: the widths of interest of each group.
         points: widths of a group that are measured, evenly spread, the narrowest among them.
+        asked: groups that are measured; None is all. Of the others the curve counts, times what repair left of those
+            that are measured (the median).
         progress: told of widths done and of all there are.
     """
     chosen = {
-        name: _spread([w for w in sorted(of) if w < len(ranking.order[name])], points) for name, of in widths.items()
+        name: _spread([w for w in sorted(of) if w < len(ranking.order[name])], points)
+        for name, of in widths.items()
+        if asked is None or name in asked
     }
     total, done = sum(map(len, chosen.values())), 0
     damage: dict[str, dict[int, float]] = {}
+    left: list[float] = []
     for name, measured in chosen.items():
-        size, known = len(ranking.order[name]), {}
+        size, known, curve = len(ranking.order[name]), {}, ranking.damage.get(name, {})
         for width in measured:
             known[width] = error(name, width)
             done += 1
             if progress is not None:
                 progress(done, total)
-        damage[name] = {w: _between(w, size, known, ranking.damage.get(name, {})) for w in {*widths[name], size}}
-    return damage
+        damage[name] = {w: _between(w, size, known, curve) for w in {*widths[name], size}}
+        left += [known[place] / curve[place] for place in measured if curve.get(place, 0.0) > 0]
+    usual = float(np.median(left)) if left else 1.0
+    for name in [name for name in widths if name not in damage]:
+        curve = ranking.damage.get(name, {})
+        damage[name] = {w: usual * curve.get(w, 0.0) for w in {*widths[name], len(ranking.order[name])}}
+    return {name: damage[name] for name in widths}
 
 
 def _spread(widths: Sequence[int], points: int) -> list[int]:

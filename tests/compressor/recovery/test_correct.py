@@ -62,6 +62,23 @@ def test_a_feature_that_varies_little_counts_as_much(build, images):
     assert error(with_weights(model, {"w": blind})) > 0.45
 
 
+def test_groups_that_are_not_asked_for_are_as_well_repaired_as_others(residual, tools):
+    analysis, _, ranking, _, _ = tools
+    first, *others = [group for group in analysis.groups if group.removable]
+    widths = {group.name: (4, 8, group.size) for group in (first, *others)}
+    asked = []
+
+    def half_of_the_curve(name, width):
+        asked.append((name, width))
+        return ranking.damage[name][width] / 2
+
+    damage = repaired_damage(half_of_the_curve, ranking, widths, points=1, asked={first.name})
+    assert asked == [(first.name, 4)]
+    for group in others:
+        assert damage[group.name][8] == pytest.approx(ranking.damage[group.name][8] / 2)
+        assert damage[group.name][group.size] == 0
+
+
 def test_damage_is_the_error_of_one_group(residual, tools):
     analysis, _, ranking, corrector, error = tools
     group = next(group for group in analysis.groups if group.removable)
