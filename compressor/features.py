@@ -11,27 +11,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["LIVE", "features_of"]
+__all__ = ["LIVE", "feature_axis", "features_of"]
 
 LIVE = 1e-6
 """Least variance of a feature that counts, as a share of the largest one's: below, it does not depend on the input."""
 
 
-def features_of(shape: Sequence[int]) -> np.ndarray | None:
-    """The feature that each number of a sample's output belongs to, in the order of `ravel`.
+def feature_axis(shape: Sequence[int]) -> int | None:
+    """The axis of a sample's output along which its features lie.
 
-    Features lie along the last axis where that is the shortest (cells x features, height x width x channels), else
-    along the first (channels x height x width).
+    The last one where that is the shortest (cells x features, height x width x channels), else the first (channels x
+    height x width); None for a vector or a single number, whose entries are compared together.
+    """
+    if len(shape) < 2 or min(shape) < 1:
+        return None
+    return len(shape) - 1 if shape[-1] < min(shape[:-1]) else 0
+
+
+def features_of(shape: Sequence[int]) -> np.ndarray | None:
+    """The feature that each number of a sample's output belongs to, integers (numbers,) in the order of `ravel`.
 
     Args:
         shape: of one sample.
 
     Returns:
-        Integers (numbers,); None for a vector or a single number, whose entries are compared together.
+        None where there are none (see `feature_axis`).
     """
-    if len(shape) < 2 or min(shape) < 1:
+    axis = feature_axis(shape)
+    if axis is None:
         return None
-    axis = len(shape) - 1 if shape[-1] < min(shape[:-1]) else 0
     along = [1] * len(shape)
     along[axis] = shape[axis]
     return np.broadcast_to(np.arange(shape[axis]).reshape(along), shape).ravel()

@@ -27,7 +27,7 @@ class Checkpoint:
     student: dict[str, Any]
     average: dict[str, Any]
     optimizer: dict[str, Any]
-    spreads: list[float]
+    spreads: list[list[float]]
     best: dict[str, Any]
     """Averaged weights with the best score on held-out images."""
     best_score: float

@@ -12,12 +12,15 @@ from torch.nn import functional
 
 from ...errors import InputError
 from ...graph.protos import copy_without_weights, tensor_shapes
+from ..features import feature_axis
 from ..recovery.raw_outputs import raw_outputs
 from .settings import Settings
 
 __all__ = ["Lesson", "Lessons"]
 
 _MOST_FEATURES = 6
+_FLOOR = 0.01
+"""Share of the mean variance that is added to each feature's: none counts more than a hundred times as it would."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,15 @@ def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return [item.g for item in node.attribute if item.type == onnx.AttributeProto.GRAPH]
 
 
+def _relative_error(shown: Tensor, said: Tensor, spread: list[float]) -> Tensor:
+    """Mean squared error of each feature over its spread; the mean over features."""
+    axis = feature_axis(shown.shape[1:])
+    if axis is None or len(spread) == 1:
+        return functional.mse_loss(said, shown) / spread[0]
+    errors = (said - shown).square().movedim(axis + 1, 0).flatten(1).mean(dim=1)
+    return (errors / errors.new_tensor(spread)).mean()
+
+
 @dataclass
 class Lesson:
     """The loss. Errors are relative to the spread of what the teacher shows: set `spreads` before it is asked."""
@@ -109,7 +121,8 @@ class Lesson:
     outputs: int
     settings: Settings
     label_offset: int = 0
-    spreads: list[float] = field(default_factory=list)
+    spreads: list[list[float]] = field(default_factory=list)
+    """Of each tensor, for each of its features; see `spreads_of`."""
 
     def loss(self, shown: Sequence[Tensor], said: Sequence[Tensor], labels: Tensor | None) -> Tensor:
         """Of one batch: what the teacher shows, what the student says, and labels (batch,) where there are some."""
@@ -124,7 +137,7 @@ class Lesson:
             known = functional.cross_entropy(said[0].float(), labels + self.label_offset)
             loss = (1 - weights.labels) * loss + weights.labels * known
         inside = [
-            functional.mse_loss(s.float(), t.float()) / spread
+            _relative_error(t.float(), s.float(), spread)
             for t, s, spread in zip(
                 shown[self.outputs :], said[self.outputs :], self.spreads[self.outputs :], strict=True
             )
@@ -132,13 +145,26 @@ class Lesson:
         return loss + weights.features * torch.stack(inside).mean() if inside else loss
 
     @staticmethod
-    def spreads_of(shown: Sequence[Tensor]) -> list[float]:
-        """Variance of each tensor of a batch; 0 for what is not a number to be matched."""
-        return [max(float(t.float().var(correction=0)), 1e-12) if t.is_floating_point() else 0.0 for t in shown]
+    def spreads_of(shown: Sequence[Tensor]) -> list[list[float]]:
+        """Variance of each feature of each tensor of a batch, raised a little; empty for what cannot be matched.
 
-    def _output(self, shown: Tensor, said: Tensor, spread: float) -> Tensor:
+        A detector's confidences vary much less than its offsets and say more (see `features`). What is added, a part of
+        the mean, keeps those that one batch does not show from counting without bounds.
+        """
+        spreads: list[list[float]] = []
+        for tensor in shown:
+            if not tensor.is_floating_point():
+                spreads.append([])
+                continue
+            axis, values = feature_axis(tensor.shape[1:]), tensor.float()
+            flat = values.reshape(1, -1) if axis is None else values.movedim(axis + 1, 0).flatten(1)
+            variances = flat.var(dim=1, correction=0)
+            spreads.append((variances + _FLOOR * variances.mean()).clamp_min(1e-12).tolist())
+        return spreads
+
+    def _output(self, shown: Tensor, said: Tensor, spread: list[float]) -> Tensor:
         """Relative squared error; of classes, with the divergence of the softened votes."""
-        error = functional.mse_loss(said, shown) / spread
+        error = _relative_error(shown, said, spread)
         if shown.ndim != 2 or shown.shape[1] < 2:
             return error
         soft = self.settings.temperature

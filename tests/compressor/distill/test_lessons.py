@@ -1,0 +1,47 @@
+"""What a lesson compares, and how much each part of it counts."""
+
+import pytest
+import torch
+
+from ortrim.compressor.distill import Settings
+from ortrim.compressor.distill.lessons import Lesson
+
+BOXES = torch.randn(16, 50, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 10.0, 0.5])
+"""Two offsets and a confidence for each of 50 cells."""
+
+
+def lesson(shown):
+    made = Lesson(1, Settings(epochs=1))
+    made.spreads = made.spreads_of([shown])
+    return made
+
+
+def test_a_confidence_counts_as_much_as_an_offset():
+    teacher = lesson(BOXES)
+    losses = []
+    for feature in range(3):
+        said = BOXES.clone()
+        said[:, :, feature] = said[:, :, feature].mean()
+        losses.append(float(teacher.loss([BOXES], [said], None)))
+    assert losses[:2] == pytest.approx([1 / 3] * 2, rel=0.05)
+    assert losses[2] > 0.2 * losses[0]  # by energy it would be a four hundredth
+
+
+def test_what_one_batch_does_not_show_counts_within_bounds():
+    shown = BOXES.clone()
+    shown[:, :, 2] = 0.0
+    teacher = lesson(shown)
+    assert teacher.spreads[0][2] == pytest.approx(0.01 * float(shown.var(correction=0, dim=(0, 1)).mean()), rel=0.01)
+    said = shown.clone()
+    said[:, :, 2] = 0.5
+    assert 0 < float(teacher.loss([shown], [said], None)) < 1
+
+
+def test_vectors_are_compared_as_a_whole_and_integers_not_at_all():
+    vector = BOXES[:, :, 0]
+    made = Lesson(2, Settings(epochs=1))
+    made.spreads = made.spreads_of([vector, torch.arange(4)])
+    assert [len(spread) for spread in made.spreads] == [1, 0]
+    assert float(made.loss([vector[:, None, :1], torch.arange(4)], [vector[:, None, :1] + 10.0, None], None)) == (
+        pytest.approx(100 / made.spreads[0][0], rel=1e-5)
+    )
