@@ -83,7 +83,7 @@ def kept(original: Sequence[Boxes], slim: Sequence[Boxes]) -> dict[str, float]:
         "boxes": before,
         "kept": len(overlaps) / before,
         "of the slim net's": len(overlaps) / max(1, after),
-        "mean overlap": float(np.mean(overlaps)),
+        "mean overlap": float(np.mean(overlaps)) if overlaps else 0.0,
     }
 
 
