@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import wraps
@@ -63,6 +63,27 @@ def ortrim(*arguments: str | Path) -> dict[str, Any]:
     if done.returncode:
         return {"failed": done.returncode, "wall_seconds": seconds}
     return {**json.loads(done.stdout), "wall_seconds": seconds}
+
+
+def compress_on_photographs(
+    net: str,
+    pixels: Sequence[str],
+    run: Path,
+    *,
+    latency: str,
+    episodes: int,
+    count: int,
+    calibration: int,
+    seed: int,
+    recovery: Recovery,
+) -> dict[str, Any]:
+    """`compress` one of the third-party models to `run / out.onnx`, on some of the calibration images."""
+    return ortrim(
+        *("compress", need(SHARED / "models" / "third_party" / f"{net}.onnx"), "--data", photographs(count)),
+        *("--latency", latency, "-o", run / "out.onnx", "--run-dir", run / "run", "--episodes", str(episodes)),
+        *("--calibration", str(calibration), "--seed", str(seed), "--force", "--no-history"),
+        *(*recovery.flags, *pixels),
+    )
 
 
 def recovery_options(function: Callable[..., None]) -> Callable[..., None]:

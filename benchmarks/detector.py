@@ -18,7 +18,7 @@ import click
 import numpy as np
 import onnxruntime
 import torch
-from common import SHARED, WORK, Recovery, need, ortrim, outcome, photographs, recovery_options, store
+from common import SHARED, WORK, Recovery, compress_on_photographs, need, outcome, recovery_options, store
 from torchvision.ops import batched_nms, box_iou
 
 from ortrim.compressor.data import InputSpec, Preprocessing, load_data
@@ -97,10 +97,16 @@ def kept(original: Sequence[Boxes], slim: Sequence[Boxes]) -> dict[str, float]:
 def main(latency: str, episodes: int, count: int, calibration: int, seed: int, recovery: Recovery) -> None:
     model, val = need(SHARED / "models" / "third_party" / f"{NET}.onnx"), need(SHARED / "imagenet" / "val")
     run = WORK / f"{NET}_{latency}{recovery.name}"
-    found = ortrim(
-        *("compress", model, "--data", photographs(count), "--latency", latency, "-o", run / "out.onnx"),
-        *("--run-dir", run / "run", "--episodes", str(episodes), "--calibration", str(calibration)),
-        *("--seed", str(seed), "--force", "--no-history", *recovery.flags, *PIXELS),
+    found = compress_on_photographs(
+        NET,
+        PIXELS,
+        run,
+        latency=latency,
+        episodes=episodes,
+        count=count,
+        calibration=calibration,
+        seed=seed,
+        recovery=recovery,
     )
     row: dict[str, Any] = {"net": NET, "target": latency, **outcome(found)}
     if "failed" not in found:

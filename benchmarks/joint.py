@@ -145,8 +145,8 @@ class Kept:
             None,
         )
 
-    def add(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Store a row in place of an earlier one of its kind, and draw the curves of all; gives the row."""
+    def add(self, row: dict[str, Any]) -> None:
+        """Store a row in place of an earlier one of its kind, and draw the curves of all."""
         others = [r for r in self.rows() if (r["variant"], r["seed"]) != (row["variant"], row["seed"])]
         rows = sorted([*others, row], key=lambda r: ([*VARIANTS, AFTERWARDS].index(r["variant"]), r["seed"]))
         store(self.name, rows)
@@ -156,7 +156,6 @@ class Kept:
                 curves[each["variant"]].append(each["curve"])
         if curves:
             (RESULTS / f"{self.name}.svg").write_text(picture(curves), encoding="utf-8")
-        return row
 
 
 def picture(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -211,8 +210,9 @@ def main(
     wanted = only or (*VARIANTS, AFTERWARDS)
     for seed in seeds:
         for variant in VARIANTS:
-            if variant in wanted or (AFTERWARDS in wanted and variant in ("joint", "plain")):
-                kept.of(variant, seed) or kept.add(bench.train(variant, seed))
+            needed = variant in wanted or (AFTERWARDS in wanted and variant in ("joint", "plain"))
+            if needed and kept.of(variant, seed) is None:
+                kept.add(bench.train(variant, seed))
         if AFTERWARDS in wanted and kept.of(AFTERWARDS, seed) is None:
             joint, plain = kept.of("joint", seed), kept.of("plain", seed)
             if joint is None or plain is None:

@@ -6,7 +6,7 @@ They differ in size, so a small set of images does for all: the point is that ea
 from __future__ import annotations
 
 import click
-from common import SHARED, WORK, Recovery, need, ortrim, outcome, photographs, recovery_options, store
+from common import WORK, Recovery, compress_on_photographs, outcome, recovery_options, store
 
 NETS = {
     "ultraface_slim_320": ("--scale", "0.0078125", "--offset", "-0.9921875"),
@@ -27,15 +27,18 @@ NETS = {
 def main(
     latency: str, episodes: int, count: int, calibration: int, seed: int, nets: tuple[str, ...], recovery: Recovery
 ) -> None:
-    images = photographs(count)
     rows = []
     for net in nets or NETS:
-        model = need(SHARED / "models" / "third_party" / f"{net}.onnx")
-        run = WORK / f"{net}_{latency}{recovery.name}"
-        found = ortrim(
-            *("compress", model, "--data", images, "--latency", latency, "-o", run / "out.onnx"),
-            *("--run-dir", run / "run", "--episodes", str(episodes), "--calibration", str(calibration)),
-            *("--seed", str(seed), "--force", "--no-history", *recovery.flags, *NETS.get(net, ())),
+        found = compress_on_photographs(
+            net,
+            NETS.get(net, ()),
+            WORK / f"{net}_{latency}{recovery.name}",
+            latency=latency,
+            episodes=episodes,
+            count=count,
+            calibration=calibration,
+            seed=seed,
+            recovery=recovery,
         )
         rows.append({"net": net, "target": latency, "steps": recovery.steps, **outcome(found)})
         store(f"third_party{recovery.name}", rows)
