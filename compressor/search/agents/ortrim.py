@@ -53,6 +53,9 @@ CLUSTERED = 0.15
 """Share of the evaluations in which groups of one cluster move together."""
 RATE = 0.15
 """Share of the way that the policy moves to what it imitates."""
+CAUTION = 0.5
+"""Scatters below the target that a plan is expected at, at most: drawn anew for every proposal, from none on. Held at
+one value, it shuts out for good what is expected just below the target, and the best plans are there."""
 
 
 @register("ortrim")
@@ -103,6 +106,7 @@ class Ortrim(BudgetAgent):
 
     def propose(self) -> Row:
         self.asked += 1
+        self.budget.caution = float(self.rng.uniform(0.0, CAUTION))
         while self.handed_down:
             row = self.handed_down.pop()
             if row not in self.known and self.budget.fits(row):
