@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import OutputError
+from ..graph import weight_files
 
 __all__ = ["check_output", "sha256", "write_whole"]
 
@@ -23,7 +24,8 @@ def check_output(path: str | Path, force: bool = False, inputs: Iterable[str | P
 
     Args:
         force: the user allows an existing file to be replaced.
-        inputs: files that the job reads, which may not be its output even with `force`.
+        inputs: what the job reads, which may not be its output even with `force`: models with the files that hold their
+            weights, other files, folders with all that is in them.
 
     Raises:
         OutputError: the file exists and `force` is not given, it is a folder or a device or one of `inputs`, or its
@@ -36,8 +38,8 @@ def check_output(path: str | Path, force: bool = False, inputs: Iterable[str | P
             raise OutputError(f"output {path} is a folder: name a file")
         if mode is not None and not stat.S_ISREG(mode):
             raise OutputError(f"output {path} is not a regular file")
-        for source in inputs:
-            if mode is not None and Path(source).exists() and path.samefile(source):
+        for source in inputs if mode is not None else ():
+            if _belongs_to(path, Path(source)):
                 raise OutputError(f"output {path} is also an input: name another file")
         if mode is not None and not force:
             raise OutputError(f"output {path} exists already: name another file, or replace it with --force")
@@ -103,6 +105,17 @@ def sha256(source: str | Path | bytes) -> str:
         return hashlib.sha256(source).hexdigest()
     with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _belongs_to(path: Path, source: Path) -> bool:
+    """Whether an existing file is, or is part of, what a job reads."""
+    if not source.exists():
+        return False
+    if source.is_dir():
+        # A folder of images may hold models too: those are no data.
+        return path.suffix != ".onnx" and path.resolve().is_relative_to(source.resolve())
+    files = (source, *(weight_files(source) if source.suffix == ".onnx" else ()))
+    return any(file.exists() and path.samefile(file) for file in files)
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto, numpy_helper
 
+from ..graph import weight_files
 from ..graph.protos import copy_without_weights
 from .files import check_output, write_whole
 
@@ -69,7 +70,4 @@ def _raw(tensor: TensorProto) -> bytes:
 
 def model_bytes(path: Path) -> int:
     """Size of a model's file and of those that hold its weights."""
-    model = onnx.load(str(path), load_external_data=False)
-    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
-    others = {entry.value for entry in entries if entry.key == "location"}
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in others)
+    return path.stat().st_size + sum(file.stat().st_size for file in weight_files(path))

@@ -2,8 +2,9 @@
 
 `load` gives a model in the form that the rest works on; `analyze` groups its coupled channels; `slim` removes units of
 groups; `verify` checks a slim model against the original; `finish` makes it fit to be written; `macs` and `parameters`
-say how large it is; `rule` teaches the analysis an operator. `to_torch` makes a torch module of a model, `write_back`
-puts its parameters back; torch is imported when one of the two is first asked for.
+say how large it is; `weight_files` what lies beside it; `misfit` whether it takes and gives what another does; `rule`
+teaches the analysis an operator. `to_torch` makes a torch module of a model, `write_back` puts its parameters back;
+torch is imported when one of the two is first asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from .analysis import analyze
 from .cost import macs, node_macs, parameters
 from .finish import finish
 from .group import ChannelAnalysis, ChannelGroup, Frozen, Role, Slice, Slot
-from .load import ensure_loaded, load, read
+from .interface import misfit
+from .load import ensure_loaded, load, read, weight_files
 from .rules import rule
 from .slim import Removal, slim
 from .verify import verify
@@ -35,6 +37,7 @@ __all__ = [
     "finish",
     "load",
     "macs",
+    "misfit",
     "node_macs",
     "parameters",
     "read",
@@ -42,6 +45,7 @@ __all__ = [
     "slim",
     "to_torch",
     "verify",
+    "weight_files",
     "write_back",
 ]
 

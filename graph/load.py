@@ -141,6 +141,17 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
+def weight_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files beside a model that hold its weights; none where the model is no ONNX file."""
+    try:
+        model = onnx.load(os.fspath(path), load_external_data=False)
+    except (DecodeError, OSError):
+        return ()
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    names = dict.fromkeys(entry.value for entry in entries if entry.key == "location")
+    return tuple(Path(path).parent / name for name in names)
+
+
 def _external(model: onnx.ModelProto) -> bool:
     """Whether weights lie in other files."""
     return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)

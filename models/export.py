@@ -72,6 +72,8 @@ def export(
     check_writable(output, force=force)
     if isinstance(batch, int) and batch < 1:
         raise InputError(f"the batch must be 1 or more, or 'dynamic', got {batch}")
+    if opset is not None and not 7 <= opset <= onnx.defs.onnx_opset_version():
+        raise InputError(f"opset {opset}: this version of onnx knows 7 to {onnx.defs.onnx_opset_version()}")
     if exporter == "default" and opset is not None and opset < OLDEST_OPSET:
         raise InputError(
             f"opset {opset}: the default exporter writes {OLDEST_OPSET} and newer, the legacy one older ones"

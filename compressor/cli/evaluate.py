@@ -36,7 +36,7 @@ __all__ = ["command"]
 @preprocessing_options
 @label_offset_option
 @click.option("--per-class", is_flag=True, help="The score of each class too.")
-@device_option("cpu", "Where the model is run")
+@device_option("cpu", "Where the model is run", remote=False)
 @json_option
 @verbose_option
 def command(
@@ -55,16 +55,21 @@ def command(
 
     Accuracy where there are labels, or agreement with another model (--reference).
     """
-    from ...graph import read
+    from ...errors import InputError
+    from ...graph import misfit, read
     from ...runtime import Device
     from ..data import InputSpec, load_data
     from ..score import evaluate
 
     quiet_onnxruntime()
     place = Device.parse(device)
+    if place.is_remote:
+        raise InputError(f"--device {device}: images are run on this machine, e.g. on cpu; services measure latency")
     spec = InputSpec.from_model(read(model), size)
-    if reference is not None:
-        read(reference)  # a damaged file should be told before the images are read
+    # Told before the images are read, as is a damaged file.
+    found = None if reference is None else misfit(read(model), read(reference), "output")
+    if found is not None:
+        raise InputError(f"{model} cannot be compared with --reference {reference}: {found}")
     dataset = load_data(data, spec, preprocessing)
     result = evaluate(model, dataset, reference, place, label_offset=label_offset)
     for line in result.notes:

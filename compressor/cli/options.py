@@ -71,14 +71,14 @@ def output_option(metavar: str) -> Decorator:
     return click.option("-o", "--output", type=FILE, required=True, metavar=metavar, help="The file to write.")
 
 
-def device_option(default: str | None, purpose: str) -> Decorator:
-    """`--device`, in the form of `Device.parse`."""
+def device_option(default: str | None, purpose: str, *, remote: bool = True) -> Decorator:
+    """`--device`, in the form of `Device.parse`; `remote` says whether the command can use a service."""
     return click.option(
         "--device",
         default=default,
         show_default=True,
         metavar="DEVICE",
-        help=f"{purpose}, e.g. cpu:threads=1, cuda:0 or http://HOST:PORT.",
+        help=f"{purpose}, e.g. cpu:threads=1, cuda:0{' or http://HOST:PORT' if remote else ''}.",
     )
 
 
@@ -103,7 +103,7 @@ def preprocessing_options(function: Callable[..., None]) -> Callable[..., None]:
     The function is called with `preprocessing` in place of the first four, and with `size`.
     """
 
-    @click.option("--mean", type=Numbers(), metavar="R G B", help="(x/255 - mean) / std, per channel.")
+    @click.option("--mean", type=Numbers(), metavar="R G B", help="(x/255 - mean) / std, per channel, on 0..1.")
     @click.option("--std", type=Numbers(), metavar="R G B", help="See --mean; one number is for all channels.")
     @click.option("--scale", type=float, metavar="S", help="x*S + O instead, for pixels x of 0..255.")
     @click.option("--offset", type=float, metavar="O", help="See --scale.")

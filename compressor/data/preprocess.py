@@ -38,7 +38,8 @@ class Preprocessing:
             scale, offset: on 0..255; scale is 1 when only offset is given.
 
         Raises:
-            InputError: both pairs are given, lengths differ, a number is not finite, or std or scale is zero.
+            InputError: both pairs are given, lengths differ, a number is not finite, std or scale is zero, or a
+                mean is on 0..255.
         """
         by_moments = mean is not None or std is not None
         by_scale = scale is not None or offset is not None
@@ -58,6 +59,10 @@ class Preprocessing:
             raise InputError(f"--mean has {len(mean)} numbers and --std has {len(std)}: give one a channel to each")
         if not all(math.isfinite(m) for m in mean):
             raise InputError(f"--mean {_join(mean)}: every number must be finite")
+        if any(abs(m) > 1 for m in mean):
+            raise InputError(
+                f"--mean {_join(mean)}: pixels are divided by 255 first; divide the mean (and --std) by 255 as well"
+            )
         if not all(math.isfinite(s) and s > 0 for s in std):
             raise InputError(f"--std {_join(std)}: every number must be finite and above zero")
         factor = tuple(1 / (255 * s) for s in std)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import InputError
+from ...graph import misfit
 from ...graph.protos import copy_without_weights, tensor_shapes
 from ..features import feature_axis
 from ..recovery.raw_outputs import raw_outputs
@@ -45,6 +46,10 @@ class Lessons:
                 raise InputError(
                     f"the teacher's {kind}s ({', '.join(theirs)}) are not those of the model ({', '.join(ours)}): "
                     "give the original that it was made from"
+                )
+            if (found := misfit(student, teacher, kind)) is not None:
+                raise InputError(
+                    f"the model and its teacher differ ({found}): give the original that it was made from"
                 )
         given = [value.name for value in student.graph.output]
         shown, asked = raw_outputs(teacher), raw_outputs(student)

@@ -58,7 +58,7 @@ class Settings:
             InputError: no length or two, or a number out of range.
         """
         if (self.epochs is None) == (self.minutes is None):
-            raise InputError("say how long to fine-tune: either epochs or minutes")
+            raise InputError("say how long to fine-tune: either --epochs or --minutes")
         for name, value in (("epochs", self.epochs), ("minutes", self.minutes)):
             if value is not None and not 0 < value < 1e6:
                 raise InputError(f"fine-tuning takes a positive number of {name}, got {value:g}")

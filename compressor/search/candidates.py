@@ -42,6 +42,8 @@ def prunable_groups(analysis: ChannelAnalysis, keep: Sequence[str] = ()) -> tupl
         if not any(fnmatchcase(layer, pattern) for layer in layers[group.name] for pattern in keep)
     )
     if not kept:
+        if analysis.groups:
+            raise NothingToPruneError("nothing to prune: --keep leaves alone every layer that could be pruned")
         why = f"; {analysis.frozen[0].layer!r}, for one, {analysis.frozen[0].reason}" if analysis.frozen else ""
         raise NothingToPruneError(f"nothing to prune: no group of channels can be removed{why}")
     return kept

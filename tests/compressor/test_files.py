@@ -1,10 +1,12 @@
 import hashlib
 import os
 
+import onnx
 import pytest
 
 from ortrim.compressor.files import check_output, sha256, write_whole
 from ortrim.errors import OutputError
+from ortrim.models import digits
 
 
 def test_writes_bytes_and_makes_parents(tmp_path):
@@ -100,6 +102,21 @@ def test_an_input_is_never_an_output(tmp_path):
     for name in ("model.onnx", "link.onnx"):
         with pytest.raises(OutputError, match="also an input"):
             check_output(tmp_path / name, force=True, inputs=[path])
+
+
+def test_what_belongs_to_an_input_is_never_an_output(tmp_path):
+    model, beside = onnx.load(digits.MODEL), {"save_as_external_data": True, "location": "weights.bin"}
+    onnx.save_model(model, tmp_path / "model.onnx", size_threshold=0, **beside)
+    images = tmp_path / "images"
+    (images / "cats").mkdir(parents=True)
+    (images / "cats" / "0.png").write_bytes(b"image")
+    (images / "old.onnx").write_bytes(b"model")
+    inputs = [tmp_path / "model.onnx", images]
+    for path in (tmp_path / "weights.bin", images / "cats" / "0.png"):
+        with pytest.raises(OutputError, match="also an input"):
+            check_output(path, force=True, inputs=inputs)
+    for path in (tmp_path / "new.bin", images / "old.onnx"):  # a model among images is none of them
+        assert check_output(path, force=True, inputs=inputs) == path
 
 
 def test_a_device_is_never_an_output():

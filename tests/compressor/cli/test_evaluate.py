@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from ortrim.models import digits
@@ -60,6 +61,22 @@ def test_labels_that_are_shifted(ortrim, place):
     result = ortrim("evaluate", digits.MODEL, "--data", "shifted.npz")
     assert "--label-offset be 1" in result.stderr  # a note, beside the result
     assert result.stdout.startswith("accuracy: ")
+
+
+def test_a_reference_with_other_outputs_is_refused(refused, small_net, small_images, tmp_path):
+    other = onnx.load(small_net)
+    del other.graph.node[1:]
+    output = other.graph.output[0]
+    other.graph.node[0].output[0] = output.name
+    output.type.tensor_type.ClearField("shape")
+    onnx.save(onnx.shape_inference.infer_shapes(other), tmp_path / "first_layer.onnx")
+    line = refused(2, "evaluate", small_net, "--data", small_images, "--reference", tmp_path / "first_layer.onnx")
+    assert "cannot be compared" in line
+
+
+def test_a_service_evaluates_nothing(refused, small_net, small_images):
+    line = refused(2, "evaluate", small_net, "--data", small_images, "--device", "http://localhost:8765")
+    assert "--device http://localhost:8765" in line
 
 
 def test_without_labels_a_reference_is_needed(refused, small_net, small_images):

@@ -57,8 +57,8 @@ def test_it_is_told_how_well_it_did(process, slim, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ((), "either epochs or minutes"),
-        (("--epochs", "1", "--minutes", "1"), "either epochs or minutes"),
+        ((), "either --epochs or --minutes"),
+        (("--epochs", "1", "--minutes", "1"), "either --epochs or --minutes"),
         (("--epochs", "0"), "positive number of epochs"),
         (("--epochs", "1", "--labels", "3"), "between 0 and 1"),
     ],
@@ -71,6 +71,27 @@ def test_flags_that_cannot_work(refused, slim, flags, said):
 def test_a_teacher_of_another_kind(refused, slim, small_net):
     line = refused(2, "finetune", slim, "--teacher", small_net, "--data", digits.TRAIN, "--epochs", "1", "-o", "x.onnx")
     assert "x.onnx" not in line
+
+
+def test_a_teacher_whose_outputs_have_another_shape(refused, slim, tmp_path):
+    onnx.save(images_in_images_out(), tmp_path / "image.onnx")
+    line = refused(
+        *(2, "finetune", slim, "--teacher", tmp_path / "image.onnx", "--data", digits.TRAIN),
+        *("--epochs", "1", "-o", "x.onnx"),
+    )
+    assert "differ (output" in line
+
+
+def images_in_images_out():
+    """A net whose input and output are named as those of digits, and which gives its input back."""
+    model = onnx.load(digits.MODEL)
+    value, name = model.graph.input[0], model.graph.output[0].name
+    del model.graph.node[:]
+    del model.graph.initializer[:]
+    model.graph.node.add(op_type="Identity", input=[value.name], output=[name])
+    model.graph.output[0].CopyFrom(value)
+    model.graph.output[0].name = name
+    return model
 
 
 def test_compress_teaches_its_winner(process, small_net, small_images, tmp_path):

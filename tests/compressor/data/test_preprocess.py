@@ -35,6 +35,7 @@ def test_preprocessing():
         {"mean": (0.5,), "std": (0.5, 0.5)},
         {"mean": (0.5,), "std": (0.0,)},
         {"mean": (float("nan"),)},
+        {"mean": (124.0, 116.0, 104.0)},
         {"scale": 0.0},
         {"scale": float("inf")},
     ],

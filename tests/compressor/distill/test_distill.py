@@ -195,8 +195,8 @@ def test_a_teacher_of_another_interface_is_refused(taught, residual):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (Settings(), "either epochs or minutes"),
-        (Settings(epochs=1, minutes=1), "either epochs or minutes"),
+        (Settings(), "either --epochs or --minutes"),
+        (Settings(epochs=1, minutes=1), "either --epochs or --minutes"),
         (Settings(epochs=-1), "positive number of epochs"),
         (Settings(epochs=1, rate=0), "learning rate"),
         (Settings(epochs=1, labels=2), "between 0 and 1"),
