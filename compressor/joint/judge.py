@@ -71,7 +71,8 @@ class Judge:
     def reestimate(self) -> None:
         """Give BatchNormalization the mean over batches of what it sees (no running average, whose start would count).
 
-        Statistics are read off one batch at a time: from 0, a batch leaves its share of them in the buffers.
+        Statistics are read off one batch at a time: from 0, a batch leaves its share of them in the buffers (which is
+        never 0, see `traced`).
         """
         if not self._normalizations:
             return

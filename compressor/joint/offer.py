@@ -1,8 +1,11 @@
 """What the agent may choose from, and what a plan takes on the device.
 
 Latency does not depend on the weights. So the table is corrected once, before training, by whole nets that are measured
-on the device; from then on plans are predicted, nothing is measured while the net trains, and a run with the same
-seed and the same figures repeats bit for bit. The plan that is chosen in the end is measured.
+on the device; from then on plans are predicted, and a run with the same seed and the same figures repeats bit for bit.
+No whole net is measured while the net trains. Layers are, where a plan comes up whose layers the table does not know:
+of groups that are read together (concatenated, say) there are too many pairs of widths to measure all beforehand. The
+figures are kept in the run's own record, so that resuming does not depend on a cache. The plan that is chosen in the
+end is measured.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ MEASURED = 8
 """Whole nets that correct the table."""
 NARROWER = 0.01
 """Share of the target by which a plan that is narrowed is made faster than it seems to need."""
+FINAL_MARGIN = 0.005
+"""Share of the target that is left free when a plan is chosen, while there are others: the net that is written is
+measured once more after training, and two measurements of one net differ by about this much."""
 CORRECTION = "joint correction"
 """Key of the record under which the correction is kept."""
 FINALIST = "joint finalist"
@@ -89,6 +95,8 @@ class Offer:
         self._traced, self._meter, self._record, self._ranking = traced, meter, record, masks.ranking()
         self.baseline_ms = meter.baseline()
         self.target = target.as_ratio(self.baseline_ms)
+        self.limit = self.target * (1 - FINAL_MARGIN)
+        """What a plan that is chosen may take."""
         prediction = meter.predict(traced.analysis, _shapes(traced))
         aim = self.target * (1 - SEARCH_MARGIN)
         self.space: Space = build_space(
@@ -120,8 +128,12 @@ class Offer:
             self._record.record(key, known)
         return float(known)
 
+    def keep(self) -> None:
+        """Write down what was measured of layers, so that it is the same when the run is resumed."""
+        self._meter.keep_table()
+
     def missed(self, plan: Widths, measured: float) -> None:
-        """A plan that was thought to meet the target is slower: the correction, too hopeful, is moved by as much."""
+        """A plan that was thought to be fast enough is slower: the correction, too hopeful, is moved by as much."""
         self.correction.shift += max(measured - self.ratio(plan), 0.0)
 
     def narrowed(self, plan: Widths) -> dict[str, int]:

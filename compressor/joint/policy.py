@@ -5,7 +5,9 @@ The searches of `compress` look at a net that stays as it is. Here the reward dr
 1. The actor and the critics see the epoch's representation beside every state. What the buffer holds of earlier
    epochs is given the representation that those epochs have by now, since embeddings go on learning.
 2. A plan may be tried again in another epoch: what it was worth then is old.
-3. The first epochs ("fill") take uniform actions.
+3. The first epochs ("fill") take uniform actions, and the agent does not learn yet.
+4. In joint epochs it learns when the episodes are over, and after the representation has learned from them: so many
+   gradient steps an epoch, as the reproduction counts them, not some after every outcome.
 """
 
 from __future__ import annotations
@@ -17,16 +19,27 @@ import torch
 
 from ..search.agents import create
 from ..search.agents.base import BudgetAgent
+from ..search.agents.learning import one_thread
 from ..search.agents.sac import SAC
 from ..search.agents.sac import Settings as SACSettings
 from ..search.reward import reward
 from ..search.space import Outcome, Space, Widths
 from .offer import Settled
 from .representation import Representation
-from .schedule import Schedule
+from .schedule import Phase, Schedule
 from .settings import Settings
 
 __all__ = ["Policy"]
+
+
+class EpochSAC(SAC):
+    """Soft actor-critic that learns when it is told to, not with every outcome (its settings have no `updates`)."""
+
+    def improve(self, updates: int) -> None:
+        """So many gradient steps, on what it remembers."""
+        with one_thread():
+            for _ in range(updates):
+                self._update()
 
 
 class Policy:
@@ -34,7 +47,7 @@ class Policy:
 
     def __init__(self, space: Space, correction: Settled, settings: Settings, schedule: Schedule, seed: int) -> None:
         total = (settings.episodes + 1) * schedule.searching
-        self._epoch = 0
+        self._epoch, self._schedule = 0, schedule
         self.representation: Representation | None = None
         if settings.agent == "random":
             agent = create("random", space, total, seed)
@@ -42,27 +55,31 @@ class Policy:
             self.agent: BudgetAgent = agent
         else:
             context = settings.embedding if settings.representation else 0
-            # Every outcome is followed by a part of the epoch's steps: of the best plan's, which is tried again, too.
             own = SACSettings(
                 hidden=settings.hidden,
                 actor_rate=settings.actor_rate,
                 critic_rate=settings.critic_rate,
                 alpha=settings.alpha,
-                memory=total,
+                discount=settings.discount,
+                tau=settings.tau,
+                batch=settings.agent_batch,
+                memory=min(settings.replay_episodes or total, total),
                 warm_up=settings.episodes * schedule.filling / total,
-                updates=round(settings.agent_updates / (settings.episodes + 1)),
+                updates=0,
+                cutoff=settings.reward_cutoff,
             )
-            self.agent = SAC(space, total, seed, own, context_size=context)
+            self.agent = EpochSAC(space, total, seed, own, context_size=context)
             if settings.representation:
                 self.representation = Representation(
                     settings.epochs,
                     self.agent.walk.state_size,
                     size=settings.embedding,
                     rate=settings.decoder_rate,
+                    batch=settings.decoder_batch,
                     seed=seed,
                 )
         self.agent.budget.correction = correction
-        self._decoder_updates = settings.decoder_updates
+        self._decoder_updates, self._agent_updates = settings.decoder_updates, settings.agent_updates
         self._epochs: list[int] = []
 
     def begin(self, epoch: int) -> None:
@@ -72,18 +89,22 @@ class Policy:
         if self.representation is not None:
             assert isinstance(self.agent, SAC)
             self.representation.begin(epoch)
-            contexts = self.representation.contexts(epoch)
-            self.agent.context = contexts[-1]
-            self._renew(self.agent, contexts)
+            self._renew(self.agent, self.representation)
 
-    def _renew(self, agent: SAC, contexts: np.ndarray) -> None:
-        """The representation of each remembered transition's epoch, as it is now."""
+    def _renew(self, agent: SAC, representation: Representation) -> None:
+        """Give the agent z of this epoch, and each remembered transition z of its own, as they are now."""
+        contexts = representation.contexts(self._epoch)
+        agent.context = contexts[-1]
         if not self._epochs:
             return
-        # As many episodes as the memory holds: none is ever overwritten.
-        of_each = contexts[np.repeat(self._epochs, agent.walk.steps)]
+        # A ring: an episode whose place is taken by a later one is forgotten.
+        places = len(agent.memory.states) // agent.walk.steps
+        held = np.zeros(min(len(self._epochs), places), int)
+        for number in range(len(self._epochs) - len(held), len(self._epochs)):
+            held[number % places] = self._epochs[number]
+        of_each = contexts[np.repeat(held, agent.walk.steps)]
         for states in (agent.memory.states, agent.memory.after):
-            states[: agent.memory.count, agent.walk.state_size :] = of_each
+            states[: len(of_each), agent.walk.state_size :] = of_each
 
     def ask(self) -> dict[str, int]:
         """A plan to try in this epoch."""
@@ -104,8 +125,19 @@ class Policy:
         return surprise
 
     def learn(self) -> float | None:
-        """Let the representation learn what the epoch's rewards were; its squared error after that."""
-        return None if self.representation is None else self.representation.learn(self._decoder_updates)
+        """Let the representation, and then the agent, learn from the epoch's rewards, when all of them are told.
+
+        Returns:
+            The representation's squared error after that, if there is one.
+        """
+        error = None
+        if self.representation is not None:
+            error = self.representation.learn(self._decoder_updates)
+        if isinstance(self.agent, EpochSAC) and self._schedule.phase(self._epoch) is Phase.JOINT:
+            if self.representation is not None:
+                self._renew(self.agent, self.representation)
+            self.agent.improve(self._agent_updates)
+        return error
 
     # -- what is kept ------------------------------------------------------------------------------------------------
 

@@ -25,21 +25,21 @@ from ..search.agents.learning import one_thread, perceptron
 
 __all__ = ["Representation"]
 
-BATCH = 64
-"""Episodes that one gradient step looks at."""
-
 
 class Representation:
     """Of the epochs 0..epochs - 1."""
 
-    def __init__(self, epochs: int, state_size: int, *, size: int = 128, rate: float = 1e-3, seed: int = 0) -> None:
+    def __init__(
+        self, epochs: int, state_size: int, *, size: int = 128, rate: float = 1e-3, batch: int = 64, seed: int = 0
+    ) -> None:
         """
         Args:
             state_size: entries of one state.
             size: of embeddings and z; the width of the decoder too.
             rate: Adam's learning rate.
+            batch: episodes that one gradient step looks at.
         """
-        self.size = size
+        self.size, self.batch = size, batch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embedding = nn.Embedding(epochs, size)
@@ -83,7 +83,7 @@ class Representation:
         errors = []
         with one_thread():
             for _ in range(updates):
-                at = torch.randint(len(rewards), (BATCH,), generator=self.generator)
+                at = torch.randint(len(rewards), (self.batch,), generator=self.generator)
                 predicted = self._decoded(walked[at], self._contexts(last)[epochs[at]])
                 error = nn.functional.mse_loss(predicted, rewards[at])
                 self.steps.zero_grad()
@@ -122,4 +122,6 @@ class Representation:
         self._parts.load_state_dict(state["parts"])
         self.steps.load_state_dict(state["steps"])
         self.generator.set_state(state["generator"].cpu())
-        self._epochs, self._walked, self._rewards = (list(state[name]) for name in ("epochs", "walked", "rewards"))
+        # A checkpoint is read onto the device that the weights train on; all of this lies on the CPU.
+        self._walked = [walked.cpu() for walked in state["walked"]]
+        self._epochs, self._rewards = list(state["epochs"]), list(state["rewards"])

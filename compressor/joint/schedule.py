@@ -10,9 +10,6 @@ from .settings import Settings
 
 __all__ = ["Phase", "Schedule"]
 
-DROP = 0.1
-"""What the learning rate is multiplied with at each of its two steps."""
-
 
 class Phase(StrEnum):
     """What an epoch is for."""
@@ -38,6 +35,8 @@ class Schedule:
     drops: tuple[int, int]
     """Epochs at which the learning rate falls."""
     rate: float
+    drop: float
+    """What the learning rate is multiplied with at each of them."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -48,11 +47,11 @@ class Schedule:
         total = settings.epochs
         drops = (round(settings.first_drop * total), round(settings.second_drop * total))
         if not settings.prune:
-            return cls(0, 0, 0, total, drops, settings.rate)
+            return cls(0, 0, 0, total, drops, settings.rate, settings.drop)
         warm_up = min(round(settings.warm_up * total), total - 3)
         fill = min(max(round((settings.warm_up + settings.fill) * total), warm_up + 1), total - 2)
         joint = min(max(round((settings.warm_up + settings.fill + settings.joint) * total), fill + 1), total - 1)
-        return cls(warm_up, fill, joint, total, drops, settings.rate)
+        return cls(warm_up, fill, joint, total, drops, settings.rate, settings.drop)
 
     def phase(self, epoch: int) -> Phase:
         """What an epoch is for."""
@@ -64,7 +63,7 @@ class Schedule:
 
     def rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch."""
-        return self.rate * DROP ** sum(epoch >= drop for drop in self.drops)
+        return self.rate * self.drop ** sum(epoch >= drop for drop in self.drops)
 
     @property
     def filling(self) -> int:

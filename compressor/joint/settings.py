@@ -40,17 +40,24 @@ class Settings:
     rate: float = _given(0.1, "S", "Learning rate of SGD.")
     momentum: float = _given(0.9, "S", "Momentum of SGD.")
     decay: float = _given(5e-4, "S", "Weight decay.")
-    first_drop: float = _given(0.5, "S", "Share of the epochs after which the rate falls to a tenth.")
-    second_drop: float = _given(0.75, "S", "Share after which it falls to a tenth again.")
+    first_drop: float = _given(0.5, "S", "Share of the epochs after which the rate falls.")
+    second_drop: float = _given(0.75, "S", "Share after which it falls again.")
+    drop: float = _given(0.1, "ours", "What the rate is multiplied with when it falls.")
     beta: float = _given(2e-5, "S", "Weight of the alignment of weights to the chosen channels (1e-5 to 2e-5).")
     episodes: int = _given(10, "S", "Plans that the agent tries in an epoch.")
-    agent_updates: int = _given(200, "S", "Gradient steps of the agent in an epoch.")
+    agent_updates: int = _given(200, "S", "Gradient steps of the agent in a joint epoch.")
     decoder_updates: int = _given(100, "S", "Gradient steps of the representation in an epoch.")
     embedding: int = _given(128, "S", "Width of the epochs' embeddings and of the recurrent net.")
     decoder_rate: float = _given(1e-3, "S", "Adam's learning rate for embeddings, recurrent net and decoder.")
+    decoder_batch: int = _given(64, "ours", "Episodes that a gradient step of the representation looks at.")
     actor_rate: float = _given(1e-4, "S", "Adam's learning rate for the actor.")
     critic_rate: float = _given(1e-3, "S", "Adam's learning rate for the critics.")
-    alpha: float = _given(0.1, "S", "Temperature of the soft actor-critic, fixed.")
+    alpha: float = _given(0.1, "S", "Temperature of the soft actor-critic, fixed; rewards are in spreads.")
+    discount: float = _given(0.99, "ours", "Discount of the soft actor-critic.")
+    tau: float = _given(0.01, "ours", "Share of the way that target critics follow at a gradient step.")
+    agent_batch: int = _given(64, "ours", "Transitions that a gradient step of the agent looks at.")
+    replay_episodes: int | None = _given(None, "ours", "Episodes that the replay buffer holds; all by default.")
+    reward_cutoff: float = _given(3.0, "ours", "Spreads from the median at which the agent cuts rewards off.")
     hidden: int = _given(300, "S", "Width of both hidden layers of actor and critics.")
     bn_batches: int = _given(20, "S", "Batches that BatchNormalization is re-estimated on before a reward.")
     reward: int | None = _given(None, "S", "Images held out of training for the reward; a tenth by default.")
@@ -75,18 +82,19 @@ class Settings:
         if self.epochs < least:
             why = ": one for each phase" if self.prune else ""
             raise InputError(f"--epochs {self.epochs}: at least {least} needed{why}")
-        for name in ("warm_up", "fill", "joint", "first_drop", "second_drop"):
+        for name in ("warm_up", "fill", "joint", "first_drop", "second_drop", "drop", "discount", "tau"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{flag(name)} is a share between 0 and 1, got {getattr(self, name):g}")
         if self.warm_up + self.fill + self.joint > 1:
             raise InputError("--warm-up, --fill and --joint are shares of the epochs, and together more than all")
-        for name in ("rate", "decoder_rate", "actor_rate", "critic_rate"):
+        for name in ("rate", "decoder_rate", "actor_rate", "critic_rate", "drop", "tau", "reward_cutoff"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{flag(name)} should be above 0, got {getattr(self, name):g}")
         for name in ("momentum", "decay", "beta", "alpha", "agent_updates", "decoder_updates"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{flag(name)} should not be below 0, got {getattr(self, name):g}")
-        for name in ("episodes", "embedding", "hidden", "bn_batches", "reward"):
+        counts = ("episodes", "embedding", "hidden", "bn_batches", "reward", "decoder_batch", "agent_batch")
+        for name in (*counts, "replay_episodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{flag(name)} should be at least 1, got {value}")

@@ -4,6 +4,11 @@ The module of the graph is trained, not the net that was traced: its parameters 
 initializers, so that a group of channels is a mask on its parameters and nothing has to be matched up between two nets,
 whatever the net's own code looks like. What is trained is then exactly what is written. `export` (and with it `ortrim
 trace`) folds BatchNormalization into convolutions; here it is kept, since it has to train.
+
+Which initializers train is told from the graph by what reads them (`trainable`), and that does not find all: a class
+token or a table of positions looks like any constant. The net itself knows its parameters, so those that the graph has
+under their own names train as well. One that is not in the graph any more, only something computed from it that does
+not train (a table whose rows are looked up by fixed numbers), would silently stay as it began: such a net is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from ... import graph
 from ...errors import InputError
 from ...graph.protos import tensor_shapes
 from ...graph.torch_module import OnnxModule
+from ...graph.torch_module.trainable import naming
 from ...models.build import Net
 from ...models.foreign import refusing
 
@@ -59,11 +65,13 @@ def trace_for_training(net: Net) -> Traced:
     """Trace a net with its BatchNormalization, and make a module of the graph.
 
     Raises:
-        InputError: a net that cannot be traced, or does not give one row of class scores an image.
+        InputError: a net that cannot be traced, does not give one row of class scores an image, or has parameters or
+            statistics that would not move.
         ModelError: an operator that torch lacks.
     """
-    model, named = _named_model(net)
-    module = graph.to_torch(model)
+    model, named, more = _named_model(net)
+    with naming(model, more):
+        module = graph.to_torch(model)
     if named:
         own = _state(net.module)
         with torch.no_grad():
@@ -77,13 +85,14 @@ def trace_for_training(net: Net) -> Traced:
         graph.analyze(model),
         module,
         _classes(net.spec, model),
-        tuple(_normalizations(model)),
+        tuple(_normalizations(net.spec, model)),
         tuple(_notes(net)),
     )
 
 
-def _named_model(net: Net) -> tuple[onnx.ModelProto, bool]:
-    """The traced net, loaded; and whether every weight of it has the name that it has in the net.
+def _named_model(net: Net) -> tuple[onnx.ModelProto, bool, frozenset[str]]:
+    """The traced net, loaded; whether every weight of it has the name that it has in the net; and which of its
+    initializers are parameters although nothing in the graph tells.
 
     A fresh net has many equal vectors (scales of 1, means of 0), which the exporter merges into one. So a copy is
     traced whose entries all differ, and the values are put in later by their names. Nets whose weights the exporter
@@ -95,13 +104,57 @@ def _named_model(net: Net) -> tuple[onnx.ModelProto, bool]:
         for value in _state(jittered).values():
             if value.is_floating_point():
                 value.add_(JITTER * torch.rand(value.shape, generator=generator))
-    model = graph.load(_export(net, jittered))
+    exported = _export(net, jittered)
+    model = graph.load(exported)
     own = {name: tuple(value.shape) for name, value in _state(net.module).items()}
     learned = graph.to_torch(model).learned
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    more = _overlooked(net, exported, frozenset(shapes), learned)
     if all(own.get(name) == shapes[name] for name in learned):
-        return model, True
-    return graph.load(_export(net, net.module)), False
+        return model, True, more
+    model = graph.load(_export(net, net.module))
+    merged = more - {tensor.name for tensor in model.graph.initializer}
+    if merged:
+        raise InputError(
+            f"{net.spec}: its parameter {min(merged)} equals another one at first, with which the exporter merges it: "
+            "start it with values of its own"
+        )
+    return model, False, more
+
+
+def _overlooked(
+    net: Net, exported: onnx.ModelProto, initializers: frozenset[str], learned: frozenset[str]
+) -> frozenset[str]:
+    """Parameters of the net that the loaded graph has and would not train.
+
+    Raises:
+        InputError: a parameter that it has no more, nor anything that trains in its place.
+    """
+    used = {tensor.name for tensor in exported.graph.initializer}
+    found = set()
+    for name, value in net.module.named_parameters():
+        if name in learned or name not in used or not value.requires_grad or not value.is_floating_point():
+            continue
+        if name in initializers:
+            found.add(name)
+        elif learned.isdisjoint(_computed_from(exported, name)):
+            raise InputError(
+                f"{net.spec}: its parameter {name} cannot be trained, for the traced graph has only a constant that is "
+                "computed from it; where it may stay as it is, set its requires_grad to False"
+            )
+    return frozenset(found)
+
+
+def _computed_from(exported: onnx.ModelProto, name: str) -> set[str]:
+    """What `load` may put in the place of an initializer: constants that depend on it."""
+    constants = {tensor.name for tensor in exported.graph.initializer}
+    found = {name}
+    for node in exported.graph.node:
+        if node.op_type == "Shape" or constants.issuperset(filter(None, node.input)):
+            constants.update(node.output)
+            if not found.isdisjoint(node.input):
+                found.update(node.output)
+    return found
 
 
 def _state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -159,12 +212,17 @@ def _classes(spec: str, model: onnx.ModelProto) -> int:
     return shape[1]
 
 
-def _normalizations(model: onnx.ModelProto) -> list[Normalization]:
+def _normalizations(spec: str, model: onnx.ModelProto) -> list[Normalization]:
     constants = {tensor.name for tensor in model.graph.initializer}
     found = []
     for node in model.graph.node:
         if node.op_type == "BatchNormalization" and constants.issuperset(node.input[3:5]):
             kept = next((item.f for item in node.attribute if item.name == "momentum"), 0.9)
+            if kept == 1.0:  # torch's cumulative average is exported so, too
+                raise InputError(
+                    f"{spec}: BatchNormalization {node.input[3].removesuffix('.running_mean')} has a momentum of None "
+                    "or 0, with which its statistics would never move in the traced graph: give it one, such as 0.1"
+                )
             found.append(Normalization(node.input[3], node.input[4], 1.0 - kept))
     return found
 

@@ -17,7 +17,7 @@ from ..search.trials import Trials
 from . import checkpoint
 from .judge import Judge
 from .masks import Masks, Removal
-from .offer import Offer
+from .offer import FINAL_MARGIN, Offer
 from .policy import Policy
 from .schedule import Phase, Schedule
 from .settings import Settings
@@ -226,11 +226,14 @@ class Trainer:
         """A trial, unless it was written before a kill whose epoch is now repeated."""
         self._evaluated += 1
         if self._evaluated > len(trials):
+            if self.search is not None:
+                self.search.offer.keep()  # the epoch may be repeated: then its plans must take as long as they did
             trials.add(plan, outcome)
 
     def _choose(self, search: Search) -> Chosen:
         """The best plan of the last epoch that meets the target when measured; else one narrowed until it does.
 
+        It has to meet it with a margin, for the net that is written is measured again and cannot be exchanged then.
         Every miss corrects what is expected of the others: those that would miss as well are not measured.
         """
         offer = search.offer
@@ -238,20 +241,20 @@ class Trainer:
         left = list({offer.space.row(plan): plan for plan, _ in order}.values())
         best, narrowed, fastest = left[0], 0, float("inf")
         while narrowed < MOST_NARROWED:
-            plan = next((plan for plan in left if offer.ratio(plan) <= offer.target), None)
+            plan = next((plan for plan in left if offer.ratio(plan) <= offer.limit), None)
             if plan is None:
                 plan, narrowed = offer.narrowed(best), narrowed + 1
             else:
                 left.remove(plan)
             expected, found = offer.ratio(plan), offer.measured(plan)
             log.info("plan measured at %.4f, predicted at %.4f", found, expected)
-            if found <= offer.target:
+            if found <= offer.limit:
                 return self._chosen(search, plan, found)
             offer.missed(plan, found)
             fastest = min(fastest, found)
         raise TargetError(
-            f"--latency {offer.target:.3g}x is not met by any plan of the last epoch, nor by narrower ones: the "
-            f"fastest was measured at {fastest:.3f}x"
+            f"--latency {offer.target:.3g}x is not met by any plan of the last epoch, nor by narrower ones, with "
+            f"{FINAL_MARGIN:.1%} to spare: the fastest was measured at {fastest:.3f}x"
         )
 
     def _chosen(self, search: Search, plan: dict[str, int], latency: float) -> Chosen:

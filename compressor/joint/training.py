@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 
 from ... import graph
-from ...errors import DataError, InputError, OrtrimError
+from ...errors import DataError, InputError, OrtrimError, TargetError
 from ...models.build import build
 from ...runtime import Device
 from ..cache import layer_cache
-from ..data import Dataset, InputSpec, Preprocessing, load_data
+from ..data import Dataset, InputSpec, Preprocessing, data_identity, load_data
 from ..data.split import spread_order
 from ..files import check_output, write_whole
 from ..mixed import MixedPrecision
@@ -106,7 +106,8 @@ def train(
 
     Raises:
         InputError: bad input or usage, named in one line.
-        JobError: nothing to prune, target not met, verification failed, device lost.
+        JobError: nothing to prune, target not met, verification failed, device lost. A net that turns out to miss the
+            target when it has been trained stays in the run directory, with its report.
     """
     settings = settings or Settings()
     settings.check()
@@ -118,6 +119,7 @@ def train(
     identity = {
         "model": spec,
         "data": os.fspath(data),
+        "data_identity": data_identity(data),
         "images": len(training) + len(held_out),
         "target": None if target is None else str(target),
         "device": device if settings.prune else None,
@@ -137,7 +139,9 @@ def train(
             follow(world, weights, Masks(traced.analysis, traced.module) if settings.prune else None)
             return None
         logs = None if tensorboard is None else stack.enter_context(TensorBoard(Path(tensorboard)))
-        run = stack.enter_context(RunDirectory.start(run_path, identity, resume=resume, force=force))
+        run = stack.enter_context(
+            RunDirectory.start(run_path, identity, resume=resume, force=force, may_change=("data",))
+        )
         there = run.resumed and run.trials.exists()
         trials = stack.enter_context(Trials.open(run.trials) if there else Trials.create(run.trials))
         try:
@@ -213,6 +217,8 @@ class _Job:
         stages.end("latency table" if self.meter is not None else "setting up")
         with progress:
             for row in trainer.epochs():
+                if self.meter is not None:
+                    self.meter.keep_table()
                 checkpoint.save(self.directory.checkpoint, trainer.state())
                 progress.epoch(row)
                 if logs is not None:
@@ -241,12 +247,12 @@ class _Job:
                 "the original's accuracy is that of the whole net when the plan was chosen, after epoch "
                 f"{chosen.epoch}; for what it would have come to, train it with --no-prune"
             )
-            if finished.latency.value > search.offer.target:
+            missed = finished.latency.value > search.offer.target
+            if missed:
                 notes.append(
                     f"the target was met when the plan was chosen ({chosen.latency:.3f}x) and is not in the last "
                     "measurement"
                 )
-                progress.note(f"note: {notes[-1]}")
             report = facts.write_pruned(
                 self.directory,
                 output,
@@ -264,6 +270,12 @@ class _Job:
                 settings=identity,
                 notes=notes,
             )
+            if missed:
+                raise TargetError(
+                    f"--latency {self.target}: the trained net was measured at {finished.latency.value:.4f}x in the "
+                    f"end, above {search.offer.target:.4f}x; it is kept as {self.directory.slim}, and --resume "
+                    "measures it again"
+                )
         write_whole(output, finished.model.SerializeToString(), overwrite=force)
         return Trained(
             finished.model,

@@ -106,6 +106,10 @@ def read_report(path: str | Path) -> ReportData:
     try:
         return from_json(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if b'"kind": "plain training"' in content:
+            raise RunError(
+                f"{path} is of a net that was not pruned (--no-prune): it has the figures, and no page"
+            ) from error
         raise RunError(f"{path} is not a report of ortrim: {' '.join(str(error).split())}") from error
 
 

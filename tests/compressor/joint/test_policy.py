@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ortrim.compressor.joint.offer import Settled
-from ortrim.compressor.joint.policy import Policy
+from ortrim.compressor.joint.policy import EpochSAC, Policy
 from ortrim.compressor.joint.schedule import Schedule
 from ortrim.compressor.joint.settings import Settings
 from ortrim.compressor.search.agents.sac import SAC
+from ortrim.compressor.search.agents.sac import Settings as SACSettings
 from ortrim.compressor.search.space import Choice, Outcome, Space
 
 SIZES = {"a": 16, "b": 32, "c": 16}
@@ -75,13 +76,31 @@ def test_states_carry_the_representation_of_their_epoch_as_it_is_now(space):
     assert not np.array_equal(contexts[1], contexts[2])
 
 
-def test_the_actor_acts_on_the_epoch(space):
-    made = policy(space)
-    play(made, range(1, 6))
-    agent = made.agent
-    state = torch.zeros(1, agent.walk.state_size)
-    said = [agent.actor(torch.cat([state, torch.full((1, 6), value)], dim=1)) for value in (-1.0, 1.0)]
-    assert (said[0] - said[1]).abs().max() > 1e-3
+def test_the_actor_learns_to_act_on_the_epoch(space, monkeypatch):
+    """With a reward that turns from one epoch to the next, of which the representation tells."""
+    settings = {**TINY.to_dict(), "actor_rate": 3e-3, "alpha": 0.02, "hidden": 32, "agent_updates": 60}
+    made = policy(space, Settings(**{**settings, "decoder_updates": 0}))
+
+    def contexts(epoch):
+        return np.where(np.arange(epoch + 1) % 2, 1.0, -1.0)[:, None].repeat(6, axis=1).astype(np.float32)
+
+    def kept(sign):
+        """The share of b that the actor would keep, most likely."""
+        state = torch.from_numpy(made.agent.walk.state((12,)))
+        with torch.no_grad():
+            return float(torch.sigmoid(made.agent.actor(torch.cat([state, torch.full((6,), sign)]))[0]))
+
+    monkeypatch.setattr(made.representation, "contexts", contexts)
+    before = kept(1.0) - kept(-1.0)
+    for epoch in range(1, 11):
+        made.begin(epoch)
+        for _ in range(6):
+            plan = made.ask()
+            share = plan["b"] / SIZES["b"]
+            made.tell(plan, Outcome(share if epoch % 2 else 1 - share, Shares().ratio(plan) + 0.01))
+        made.learn()
+    assert abs(before) < 0.1
+    assert kept(1.0) - kept(-1.0) > 0.3
 
 
 def test_a_plan_may_come_again_in_another_epoch(space):
@@ -102,6 +121,58 @@ def test_first_epochs_take_uniform_actions_and_learn_nothing(space):
     assert any(not torch.equal(value, before[name]) for name, value in made.agent.actor.state_dict().items())
 
 
+@pytest.mark.parametrize("updates", [0, 1, 5, 7])
+def test_a_joint_epoch_has_as_many_gradient_steps_as_was_said_after_the_representation_has_learned(
+    space, monkeypatch, updates
+):
+    made = policy(space, Settings(**{**TINY.to_dict(), "agent_updates": updates}))
+    happened = []
+    update, learn = EpochSAC._update, made.representation.learn
+    monkeypatch.setattr(EpochSAC, "_update", lambda self: happened.append("agent") or update(self))
+    monkeypatch.setattr(made.representation, "learn", lambda count: happened.append("decoder") or learn(count))
+    play(made, [1, 2])  # these fill
+    assert happened == ["decoder"] * 2
+    happened.clear()
+    play(made, [3])
+    assert happened == ["decoder"] + ["agent"] * updates
+    size = made.agent.walk.state_size
+    contexts = made.representation.contexts(3)
+    if updates:  # it learned from the representation as it was by then
+        assert np.array_equal(made.agent.memory.states[made.agent.memory.count - 1, size:], contexts[3])
+        assert np.array_equal(made.agent.context, contexts[3])
+
+
+def test_a_smaller_replay_buffer_forgets_the_oldest_episodes(space):
+    made = policy(space, Settings(**{**TINY.to_dict(), "replay_episodes": 5}))
+    play(made, [1, 2, 3])
+    agent = made.agent
+    assert len(agent.memory.states) == 5 * agent.walk.steps
+    made.begin(4)
+    contexts = made.representation.contexts(4)
+    # The nine episodes lie at 0 1 2 3 4 0 1 2 3: the three of epoch 3 at 1 to 3, the last two of epoch 2 at 4 and 0.
+    held = agent.memory.states[:: agent.walk.steps, agent.walk.state_size :]
+    assert np.array_equal(held, contexts[[2, 3, 3, 3, 2]])
+
+
+def test_settings_reach_the_agent_and_the_representation(space):
+    own = {
+        "discount": 0.5,
+        "tau": 0.25,
+        "agent_batch": 9,
+        "reward_cutoff": 2.0,
+        "replay_episodes": 4,
+        "decoder_batch": 3,
+    }
+    made = policy(space, Settings(**{**TINY.to_dict(), **own}))
+    agent = made.agent.settings
+    assert (agent.discount, agent.tau, agent.batch, agent.cutoff, agent.memory) == (0.5, 0.25, 9, 2.0, 4)
+    assert made.representation.batch == 3
+    usual, ours = SACSettings(), Settings()
+    assert (usual.discount, usual.tau, usual.batch, usual.cutoff) == (
+        *(ours.discount, ours.tau, ours.agent_batch, ours.reward_cutoff),
+    )
+
+
 def test_without_a_representation_states_are_the_walks_own(space):
     made = policy(space, Settings(**{**TINY.to_dict(), "representation": False}))
     assert isinstance(made.agent, SAC)
@@ -111,7 +182,7 @@ def test_without_a_representation_states_are_the_walks_own(space):
     assert made.learn() is None
 
 
-@pytest.mark.parametrize("changed", [{}, {"agent": "random"}, {"representation": False}])
+@pytest.mark.parametrize("changed", [{}, {"agent": "random"}, {"representation": False}, {"replay_episodes": 5}])
 def test_it_goes_on_bit_for_bit(space, changed, tmp_path):
     settings = Settings(**{**TINY.to_dict(), **changed})
     straight = policy(space, settings)

@@ -56,6 +56,34 @@ def test_without_the_epoch_they_cannot_be_predicted(blind):
     assert error(blind[0], lambda epoch: 0) > 0.7 * variance
 
 
+def online(seed, told_epoch):
+    """Errors of what is expected of plans (epochs,), where each epoch's rewards are known only when it is over."""
+    made, rng = Representation(EPOCHS, STATE, size=16, rate=5e-3, batch=32, seed=seed), np.random.default_rng(seed)
+    found = []
+    for epoch in range(EPOCHS):
+        told = told_epoch(epoch)
+        made.begin(told)
+        states = rng.random((6, STEPS, STATE)).astype(np.float32)
+        actions = (0.2 * rng.random((6, STEPS)) + 0.8 * rng.integers(0, 2, (6, 1))).astype(np.float32)
+        rewards = [drifting(epoch, each) for each in actions]
+        expected = [made.predict(told, *episode) for episode in zip(states, actions, strict=True)]
+        found.append(np.mean(np.square(np.subtract(expected, rewards))))
+        for episode in zip(states, actions, rewards, strict=True):
+            made.observe(told, *episode)
+        made.learn(20)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_expects_rewards_of_an_epoch_before_it_has_seen_any_and_without_it_nobody_can(seed):
+    """As the agent uses it: by the epochs behind. Without, the same decoder has all of them in one."""
+    knowing, blind = online(seed, lambda epoch: epoch), online(seed, lambda epoch: 0)
+    variance = np.var([reward for *_, reward in episodes(1, each=6)])
+    late = slice(EPOCHS // 2, None)  # once the reward has begun to turn
+    assert knowing[late].mean() < 0.4 * variance
+    assert blind[late].mean() > variance
+
+
 def test_its_error_falls(knowing):
     errors = knowing[1]
     assert errors[-1] < 0.25 * errors[0]
@@ -100,3 +128,22 @@ def test_it_goes_on_bit_for_bit(tmp_path):
     resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     assert straight.learn(4) == resumed.learn(4)
     assert np.array_equal(straight.contexts(EPOCHS - 1), resumed.contexts(EPOCHS - 1))
+
+
+class Elsewhere:
+    """A tensor that a checkpoint has put on another device."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def cpu(self):
+        return self.tensor
+
+
+def test_what_it_remembers_lies_on_the_cpu_wherever_the_weights_train():
+    made, resumed = (Representation(EPOCHS, STATE, size=16, seed=0) for _ in range(2))
+    for epoch, states, actions, reward in episodes(0, each=1):
+        made.observe(epoch, states, actions, reward)
+    state = made.state()
+    resumed.restore({**state, "walked": [Elsewhere(tensor) for tensor in state["walked"]]})
+    assert resumed.learn(2) == made.learn(2)

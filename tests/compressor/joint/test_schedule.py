@@ -24,6 +24,7 @@ def test_the_papers_schedule():
     assert rates[100:150] == pytest.approx([0.01] * 50)
     assert rates[150:] == pytest.approx([0.001] * 50)
     assert (schedule.filling, schedule.searching) == (10, 80)
+    assert Schedule.of(Settings(drop=0.5)).rate_at(199) == pytest.approx(0.025)
 
 
 @pytest.mark.parametrize("epochs", [4, 5, 7, 13, 30, 99])
@@ -53,6 +54,11 @@ def test_without_pruning_weights_train_alone_at_the_same_rates():
         ("episodes", 0, "--episodes should be at least 1"),
         ("batch", 1, "--batch 1"),
         ("reward", 0, "--reward should be at least 1"),
+        ("discount", 1.1, "--discount is a share"),
+        ("tau", 0.0, "--tau should be above 0"),
+        ("agent_batch", 0, "--agent-batch should be at least 1"),
+        ("replay_episodes", 0, "--replay-episodes should be at least 1"),
+        ("drop", 0.0, "--drop should be above 0"),
         ("agent", "ddpg", "'ddpg'"),
     ],
 )
@@ -65,6 +71,6 @@ def test_every_number_says_where_it_comes_from():
     from ortrim.compressor.joint.settings import options
 
     names = [item.name for item in options()]
-    assert {"epochs", "beta", "alpha", "reward", "embedding"} <= set(names)
+    assert {"epochs", "beta", "alpha", "reward", "embedding", "discount", "drop", "decoder_batch"} <= set(names)
     assert all(item.metadata["source"] in ("P", "S", "ours") for item in options())
     Settings().check()
