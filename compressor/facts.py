@@ -38,7 +38,7 @@ from .score import ClassScore, Score
 from .search.evaluation import Evaluator
 from .search.space import Space
 
-__all__ = ["describe", "provenance", "version"]
+__all__ = ["as_measured", "describe", "provenance", "version"]
 
 _LIBRARIES = ("onnxruntime", "onnx", "torch", "numpy")
 
@@ -62,6 +62,18 @@ def provenance(
         "ortrim.agent": f"{job.agent}, seed {job.seed}",
         "ortrim.plan": json.dumps(widths),
     }
+
+
+def as_measured(latency: Ratio, devices: Sequence[tuple[DeviceFacts, Ratio]]) -> Ratio:
+    """A ratio of the search as it was measured on the device that it comes from.
+
+    With a target in milliseconds, a search on several devices compares ratios in terms of the first one's target.
+
+    Args:
+        devices: what was measured on each of several (`Meter.by_device`).
+    """
+    found = (one for _, one in devices if (one.baseline, one.candidate) == (latency.baseline, latency.candidate))
+    return next(found, latency)
 
 
 def _model_facts(path: Path, model: onnx.ModelProto, content: bytes) -> ModelFacts:
@@ -90,6 +102,9 @@ def describe(
 ) -> ReportData:
     """Everything that the report shows of a run that has ended."""
     trials = list(evaluator.trials)
+    measured = as_measured(latency, devices)
+    # All ratios of a report are in terms of the device whose latency it gives.
+    scale = measured.value / latency.value
     widths = net.widths(winner.trial.plan)
     scorer = evaluator.maker.scorer
     return ReportData(
@@ -98,15 +113,15 @@ def describe(
         model=_model_facts(job.model, net.original, job.model.read_bytes()),
         slim=_model_facts(output, slim, slim.SerializeToString()),
         device=evaluator.meter.facts,
-        target=TargetFacts(target_ratio, None if job.target is None else job.target.milliseconds),
-        latency=LatencyFacts.from_ratio(latency),
+        target=TargetFacts(scale * target_ratio, None if job.target is None else job.target.milliseconds),
+        latency=LatencyFacts.from_ratio(measured),
         score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
         search=search,
         groups=tuple(
             GroupFacts(group.name, group.size, widths.get(group.name, group.size))
             for group in net.original_analysis.groups
         ),
-        trials=tuple(TrialFacts(trial.id, trial.score, trial.ratio) for trial in trials),
+        trials=tuple(TrialFacts(trial.id, trial.score, scale * trial.ratio) for trial in trials),
         stages=tuple(stages),
         spent=tuple(SpentFacts(name, seconds) for name, seconds in evaluator.tally.seconds.items()),
         classes=tuple(ClassFacts(item.name, item.samples, item.baseline, item.value) for item in classes),

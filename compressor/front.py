@@ -15,7 +15,10 @@ from .searching import Found
 from .sitting import Sitting
 from .subject import Subject
 
-__all__ = ["front_facts", "hand_out_front", "places"]
+__all__ = ["front_facts", "hand_out_front", "places", "places_of"]
+
+MOST_DIGITS = 17
+"""With so many, no two numbers are written alike."""
 
 
 def hand_out_front(
@@ -72,8 +75,22 @@ def _least(
 
 
 def places(output: Path, targets: Sequence[float]) -> list[Path]:
-    """Where the nets go: the last to `output`, the others beside it, named after their targets."""
-    return [*(output.with_name(f"{output.stem}_{t:.2f}x{output.suffix}") for t in targets[:-1]), output]
+    """Where the nets go: the last to `output`, the others beside it, named after their targets.
+
+    Two digits, and more where two targets would have the same name.
+    """
+    names: list[str] = []
+    for digits in range(2, MOST_DIGITS + 1):
+        names = [f"{target:.{digits}f}x" for target in targets[:-1]]
+        if len(set(names)) == len(names):
+            break
+    return [*(output.with_name(f"{output.stem}_{name}{output.suffix}") for name in names), output]
+
+
+def places_of(nets: Sequence[HandedOut], output: Path, targets: Sequence[float]) -> list[Path]:
+    """Where these nets go, of those that were to be made for `targets`; the last of them to `output`."""
+    named = dict(zip(targets, places(output, targets), strict=True))
+    return [*(named[net.target] for net in nets[:-1]), output]
 
 
 def front_facts(reports: Sequence[ReportData]) -> tuple[FrontFacts, ...]:

@@ -11,7 +11,7 @@ import onnx
 from .. import graph
 from ..errors import TargetError
 from ..runtime import Ratio
-from .facts import provenance
+from .facts import as_measured, provenance
 from .files import sha256
 from .finalists import MOST_RECOVERED, Finalists, Winner, convert, recover
 from .job import Job
@@ -73,8 +73,9 @@ def hand_out(
                 f"the best model that meets {target:.3g}x scores {score.value:.4f}, below --min-score "
                 f"{job.min_score:g}; nothing was written, the search is kept in the run directory"
             )
+        seen = replace(winner, latency=as_measured(winner.latency, evaluator.meter.by_device(winner.trial.plan)))
         header = provenance(
-            job, sha256(job.model), winner, net.widths(winner.trial.plan), score, evaluator.meter.facts.spec
+            job, sha256(job.model), seen, net.widths(winner.trial.plan), score, evaluator.meter.facts.spec
         )
         finished = graph.finish(small, header)
         latency = evaluator.meter.final(winner.trial.plan, finished, recovered=True)

@@ -17,7 +17,10 @@ from .search import agents
 from .search.meter import REPLAY
 from .target import Target
 
-__all__ = ["LADDER", "Job"]
+__all__ = ["LADDER", "PATHS", "Job"]
+
+PATHS = ("model", "data")
+"""Settings that a resumed run may spell otherwise: what the files hold is compared."""
 
 LADDER = tuple(round(0.9 * 0.84**step, 3) for step in range(12))
 """Ratios that are searched where the least latency is asked for: from 0.9 to 0.13, each 0.84 of the one before."""
@@ -47,6 +50,7 @@ class Job:
     precision: str
     correction: str
     history: bool
+    warm_start: bool
     front: int
     jobs: int
     cluster: str | None
@@ -104,12 +108,18 @@ class Job:
         least = self.target.as_ratio(baseline_ms)
         return tuple(least ** (number / self.front) for number in range(1, self.front + 1))
 
-    def settings(self, sha256: str) -> dict[str, Any]:
-        """What decides the course of the run, as JSON values: a resumed run must share it."""
+    def settings(self, sha256: str, data: str) -> dict[str, Any]:
+        """What decides the course of the run, as JSON values: a resumed run must share it, but for `PATHS`.
+
+        Args:
+            sha256: of the model's file.
+            data: see `data_identity`.
+        """
         return {
             "model": os.fspath(self.model),
             "sha256": sha256,
             "data": os.fspath(self.data),
+            "data_identity": data,
             "target": "least" if self.target is None else str(self.target),
             "device": self.devices[0] if len(self.devices) == 1 else list(self.devices),
             "agent": self.agent,

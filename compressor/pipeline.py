@@ -15,12 +15,12 @@ from rich.console import Console
 
 from ..errors import InputError, OrtrimError
 from ..runtime import Ratio
-from .data import Preprocessing
+from .data import Preprocessing, data_identity
 from .distill import Settings as Finetuning
-from .facts import describe
+from .facts import as_measured, describe
 from .files import check_output, sha256, write_whole
-from .front import front_facts, hand_out_front, places
-from .job import Job
+from .front import front_facts, hand_out_front, places, places_of
+from .job import PATHS, Job
 from .net import Net
 from .report import ReportData, SearchFacts, write_report
 from .rundir import RunDirectory
@@ -78,6 +78,7 @@ def compress(
     precision: str = "fp32",
     correction: str = "sequential",
     history: bool = True,
+    warm_start: bool = True,
     front: int = 1,
     jobs: int = 1,
     cluster: str | None = None,
@@ -110,8 +111,9 @@ def compress(
             original's latency as given.
         correction: of candidates: `sequential`, layer by layer, or `independent`, each layer alone: quicker, and worth
             less (see `recovery.correct`).
-        history: start from earlier searches where some help, and keep this one's trials for later ones. With a
-            history the plan depends on what is in it, besides the seed.
+        history: keep this search's trials for later ones, and start from theirs (see `warm_start`).
+        warm_start: start from earlier searches where some help. The plan then depends on what is in the history,
+            besides the seed.
         front: how many nets to make in one search, their latencies evenly spread (in their logarithm) down to the
             target; the slower ones are named after theirs (`slim_0.84x.onnx`).
         jobs: candidates that are scored at a time, each in a process of its own. They are proposed before any of them
@@ -147,6 +149,7 @@ def compress(
         precision=precision,
         correction=correction,
         history=history,
+        warm_start=warm_start,
         front=front,
         jobs=jobs,
         cluster=cluster,
@@ -158,9 +161,9 @@ def compress(
         for place in places(output_path, job.targets(1.0)):
             check_output(place, force, inputs=[model, data])
     subject = read_subject(job)
-    settings = job.settings(sha256(job.model))
+    settings = job.settings(sha256(job.model), data_identity(job.data))
     with ExitStack() as stack:
-        run = stack.enter_context(RunDirectory.start(run_path, settings, resume=resume, force=force))
+        run = stack.enter_context(RunDirectory.start(run_path, settings, resume=resume, force=force, may_change=PATHS))
         there = run.resumed and run.trials.exists()
         trials = stack.enter_context(Trials.open(run.trials) if there else Trials.create(run.trials))
         try:
@@ -191,6 +194,10 @@ def _run(
         net = step_toward(job, subject, net, step, run, sitting, settings)
     with closing(meter_of(job, subject, job.devices, trials)) as meter:
         targets = job.targets(meter.baseline())
+        if output is not None and job.target is not None:
+            # Those of a target in milliseconds have their names from here on.
+            for place in places(output, targets):
+                check_output(place, force, inputs=[job.model, job.data])
         sitting.stages.end("baseline", subject.scorer.baseline)
         found = search_net(job, subject, net, meter, trials, targets, sitting)
         nets = hand_out_front(job, subject, found, net, targets, run, sitting)
@@ -215,14 +222,14 @@ def _run(
                 settings=settings,
                 devices=meter.by_device(won.winner.trial.plan),
             )
-            for won, place in zip(nets, places(output or run.slim, [won.target for won in nets]), strict=True)
+            for won, place in zip(nets, places_of(nets, output or run.slim, targets), strict=True)
         ]
     made = [
         Compressed(
             won.model,
             Path(report.slim.path),
             run.path,
-            won.latency,
+            as_measured(won.latency, meter.by_device(won.winner.trial.plan)),
             won.score,
             subject.scorer.baseline,
             net.widths(won.winner.trial.plan),

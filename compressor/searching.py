@@ -15,7 +15,7 @@ from ..runtime import Device, LayerShape, layer_shapes
 from .cache import damage_cache, layer_cache
 from .damage import MOST_POINTS, SAMPLES, Damage, Kept, damage_of_groups, key_of
 from .finalists import SEARCH_MARGIN, Finalists
-from .history import Keeper, graph_hash
+from .history import Keeper, feeds_hash, graph_hash, weights_hash
 from .job import Job
 from .net import Net
 from .precision import LAYERS, Converter, Int8, Scheme, converter_for
@@ -45,6 +45,8 @@ from .subject import Subject
 __all__ = ["Found", "conversion_of", "meter_of", "search_net"]
 
 _ACTIVATIONS = ("uint8", "int8")
+COMPARED = 16
+"""Images by which the history tells one set of images from another."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Found:
 
     def finalists(self, target: float) -> Finalists:
         """Candidates that meet a target."""
-        return Finalists(self.evaluator, list(self.evaluator.trials), target)
+        return Finalists(self.evaluator, [trial for trial in self.evaluator.trials if not trial.failed], target)
 
 
 def meter_of(job: Job, subject: Subject, devices: Sequence[str], trials: Trials) -> Meter:
@@ -100,7 +102,7 @@ def search_net(
     prediction = meter.predict(analysis, _in_precision(layer_shapes(loaded, samples), converter))
     if net.model is not net.original or converter.precision != "fp32":
         shapes = _in_precision(layer_shapes(net.original, samples), converter)
-        prediction.relate(meter.predict(net.original_analysis, shapes), conversion.ratio)
+        prediction.relate(meter.predict(net.original_analysis, shapes), conversion.ratios)
     space = build_space(
         analysis,
         tuple(group for group in analysis.groups if group.name in names),
@@ -124,11 +126,17 @@ def search_net(
 
     workers = open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)
     evaluator = Evaluator(loaded, analysis, workers, meter, trials, target if len(targets) == 1 else None, tally)
-    keeper = Keeper.start(space, _facts(job, net, subject, meter, target), trials, sitting.note, keep=job.history)
+    facts = _facts(job, net, subject, meter, targets[0])
+    keeper = Keeper.start(space, facts, trials, sitting.note, keep=job.history, warm=job.warm_start)
     if keeper.past is not None and agent.warm(keeper.past):
         sitting.note(keeper.note())
     before = list(trials)
     replayed = agents.replay(agent, [(trial.plan, trial.outcome) for trial in before], job.jobs)
+    if replayed.foreign:
+        sitting.note(
+            f"{replayed.foreign} of {len(before)} earlier candidates are not what --agent {job.agent} asks for now: it "
+            "learns from them, but does not go on as the run would have without a break"
+        )
     progress = sitting.progress(job.episodes, len(trials))
     with closing(keeper), closing(workers):
         searched = search(
@@ -143,6 +151,8 @@ def search_net(
         )
     if searched.interrupted:
         sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
+    if failed := sum(trial.failed for trial in trials):
+        sitting.notes.append(f"{failed} of {len(trials)} candidates could not be scored or measured; log.txt says why")
     seconds = sitting.stages.end("search")
     return Found(evaluator, space, searched, seconds)
 
@@ -203,7 +213,13 @@ def _saving(choice: Choice) -> float:
 
 
 def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) -> dict[str, Any]:
-    """What the history keeps of a search, besides what it could choose from."""
+    """What the history keeps of a search, besides what it could choose from.
+
+    Args:
+        target: the slowest of several: whoever reads the history takes what is above it for a miss.
+    """
+    reward = subject.images.reward
+    sample = np.arange(min(COMPARED, len(reward)))
     return {
         "model": job.model.name,
         "graph": graph_hash(net.model),
@@ -214,6 +230,8 @@ def _facts(job: Job, net: Net, subject: Subject, meter: Meter, target: float) ->
         "target": target,
         "agent": job.agent,
         "seed": job.seed,
+        "weights": weights_hash(net.model),
+        "images": f"{len(reward)} {feeds_hash(reward.subset(sample).feeds())}",
         "kind": f"{subject.scorer.baseline.kind}, {subject.scorer.baseline.detail}, {job.correction}",
     }
 
@@ -236,25 +254,30 @@ class Conversion:
 
     converter: Converter
     ratio: float
+    """Of several devices the worst one's, in terms of the first one's target."""
+    ratios: tuple[float, ...]
+    """As measured on each device; one for all where that is not known or makes no difference."""
 
 
 def conversion_of(job: Job, subject: Subject, meter: Meter, trials: Trials) -> Conversion:
     """Measured once and kept with the trials; of the ways to write int8 activations the fastest."""
     converter = converter_for(job.precision, subject.loaded, subject.images.calibration.feeds())
     if converter.precision == "fp32":
-        return Conversion(converter, 1.0)
+        return Conversion(converter, 1.0, (1.0,))
     known = trials.recall(CONVERSION)
     if known is None:
         ways = [replace(converter, scheme=Scheme(kind)) for kind in _ACTIVATIONS] if isinstance(converter, Int8) else []
-        measured = [(meter.quick({}, way.quick(subject.loaded)).ratio, way) for way in ways or [converter]]
-        ratio, converter = min(measured, key=lambda item: item[0])
-        known = {"ratio": ratio, "scheme": asdict(converter.scheme) if isinstance(converter, Int8) else None}
+        measured = [(meter.quick({}, way.quick(subject.loaded)), way) for way in ways or [converter]]
+        best, converter = min(measured, key=lambda item: item[0].ratio)
+        scheme = asdict(converter.scheme) if isinstance(converter, Int8) else None
+        known = {"ratio": best.ratio, "ratios": best.ratios, "scheme": scheme}
         trials.record(CONVERSION, known)
     elif isinstance(converter, Int8):
         # Runs of earlier versions noted the activations alone, and used all bits.
         scheme = known.get("scheme") or {"activations": known["activations"], "bits": 8}
         converter = replace(converter, scheme=Scheme(**scheme))
-    return Conversion(converter, known["ratio"])
+    # Runs of earlier versions noted the worst device's ratio alone.
+    return Conversion(converter, known["ratio"], tuple(known.get("ratios") or [known["ratio"]]))
 
 
 def _in_precision(shapes: Mapping[str, LayerShape], converter: Converter) -> dict[str, LayerShape]:

@@ -8,7 +8,7 @@ from typing import Any
 from .. import graph
 from .files import write_whole
 from .finalists import recover
-from .job import Job
+from .job import PATHS, Job
 from .net import Net
 from .rundir import RunDirectory
 from .search.meter import REPLAY
@@ -48,8 +48,9 @@ def step_toward(
     devices = [f"{name}/{_folder(step)}" if name.startswith(REPLAY) else name for name in job.devices]
     with ExitStack() as stack:
         folder = run.path / _folder(step)
+        resume = run.resumed and folder.is_dir()
         own = stack.enter_context(
-            RunDirectory.start(folder, {**settings, "step": step}, resume=run.resumed and folder.is_dir(), force=True)
+            RunDirectory.start(folder, {**settings, "step": step}, resume=resume, force=True, may_change=PATHS)
         )
         there = own.resumed and own.trials.exists()
         trials = stack.enter_context(Trials.open(own.trials) if there else Trials.create(own.trials))

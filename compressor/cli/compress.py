@@ -100,7 +100,13 @@ __all__ = ["command"]
     "--history/--no-history",
     default=True,
     show_default=True,
-    help="Start from earlier searches where some help, and keep this one's candidates for later ones.",
+    help="Keep this search's candidates for later ones, and start from earlier ones.",
+)
+@click.option(
+    "--warm-start/--no-warm-start",
+    default=True,
+    show_default=True,
+    help="Start from what the history has where some of it helps.",
 )
 @click.option("--finetune", type=float, metavar="EPOCHS", help="Teach the winner on the images: so many passes.")
 @click.option("--finetune-minutes", type=float, metavar="M", help="In place of --finetune: for so many minutes.")
@@ -139,6 +145,7 @@ def command(
     precision: str,
     correction: str,
     history: bool,
+    warm_start: bool,
     front: int,
     jobs: int,
     cluster: str | None,
@@ -185,6 +192,7 @@ def command(
         precision=precision,
         correction=correction,
         history=history,
+        warm_start=warm_start,
         front=front,
         jobs=jobs,
         cluster=cluster,

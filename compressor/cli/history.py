@@ -61,8 +61,8 @@ def _facts(line: Summary) -> dict[str, object]:
 def command(context: click.Context, *, as_json: bool) -> None:
     """List, show, export, import and prune past searches.
 
-    New searches start from those that help (`compress --no-history` begins without). They are kept in the user's data
-    folder, or in the file that ORTRIM_HISTORY names.
+    New searches start from those that help (`compress --no-warm-start` begins without). They are kept in the user's
+    data folder, or in the file that ORTRIM_HISTORY names.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
@@ -194,13 +194,13 @@ def import_command(source: Path) -> None:
 
 @command.command("prune")
 @click.argument("runs", nargs=-1, metavar="[ID ...]")
-@click.option("--older-than", type=float, metavar="DAYS", help="Those that began longer ago.")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Those that began longer ago.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @verbose_option
 def prune_command(runs: tuple[str, ...], older_than: float | None, everything: bool) -> None:
     """Forget searches: those named, old ones, or all."""
     if bool(runs) + (older_than is not None) + everything != 1:
-        raise InputError("say what to forget: some IDs, --older-than DAYS, or --all")
+        raise InputError("say what to forget, in one way: some IDs, --older-than DAYS, or --all")
     with _open() as history:
         records = _named(history, runs) if runs else history.records()
         if older_than is not None:

@@ -7,4 +7,14 @@ from .preprocess import Preprocessing
 from .spec import InputSpec
 from .split import Split, split, spread_order
 
-__all__ = ["Batch", "Dataset", "InputSpec", "Preprocessing", "Split", "data_identity", "load_data", "split", "spread_order"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "InputSpec",
+    "Preprocessing",
+    "Split",
+    "data_identity",
+    "load_data",
+    "split",
+    "spread_order",
+]

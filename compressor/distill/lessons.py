@@ -48,9 +48,7 @@ class Lessons:
                     "give the original that it was made from"
                 )
             if (found := misfit(student, teacher, kind)) is not None:
-                raise InputError(
-                    f"the model and its teacher differ ({found}): give the original that it was made from"
-                )
+                raise InputError(f"the model and its teacher differ ({found}): give the original that it was made from")
         given = [value.name for value in student.graph.output]
         shown, asked = raw_outputs(teacher), raw_outputs(student)
         pairs = [

@@ -6,7 +6,7 @@ a search holds: it warms the agent and writes down each trial. What agents see o
 
 from .choosing import choose
 from .keeper import Keeper
-from .records import RunRecord, graph_hash
+from .records import RunRecord, feeds_hash, graph_hash, weights_hash
 from .store import History, history_path
 
-__all__ = ["History", "Keeper", "RunRecord", "choose", "graph_hash", "history_path"]
+__all__ = ["History", "Keeper", "RunRecord", "choose", "feeds_hash", "graph_hash", "history_path", "weights_hash"]

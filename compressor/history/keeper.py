@@ -40,16 +40,24 @@ class Keeper:
 
     @classmethod
     def start(
-        cls, space: Space, facts: Mapping[str, Any], trials: Trials, warn: Callable[[str], None], *, keep: bool
+        cls,
+        space: Space,
+        facts: Mapping[str, Any],
+        trials: Trials,
+        warn: Callable[[str], None],
+        *,
+        keep: bool,
+        warm: bool = True,
     ) -> Self:
         """Begin or go on with the history of a search.
 
         Args:
             facts: the fields of `RunRecord` that the caller knows: model, graph, device, cpu, onnxruntime, precision,
-                target, agent, seed, kind.
+                target, agent, seed, kind, weights, images.
             trials: the run's own record.
             warn: told in one line where the store cannot be used.
-            keep: whether to look into the store, and to write there.
+            keep: whether to write into the store, and to look into it.
+            warm: whether to start from what is there.
         """
         known = trials.recall(HISTORY)
         if known is None:
@@ -66,7 +74,7 @@ class Keeper:
         if known["keep"]:
             try:
                 history = History.open(history_path())
-                if fresh:
+                if fresh and warm:
                     past = choose(history.records(), record, history.trials)
                 history.begin(record)
             except RunError as error:
@@ -82,8 +90,8 @@ class Keeper:
         return keeper
 
     def add(self, trial: Trial) -> None:
-        """Write down a trial; nothing happens where there is no store."""
-        if self._history is None:
+        """Write down a trial; nothing happens where there is no store, and a failure says nothing to others."""
+        if self._history is None or trial.failed:
             return
         row = self._space.row(trial.plan)
         try:
@@ -105,5 +113,6 @@ class Keeper:
             return ""
         labels = list(dict.fromkeys(f"{source.label} ({source.relation})" for source in self.past.sources))
         return (
-            f"warm start from {self.past.trials} earlier candidates: {'; '.join(labels)}. --no-history begins without"
+            f"warm start from {self.past.trials} earlier candidates: {'; '.join(labels)}. "
+            "--no-warm-start begins without"
         )

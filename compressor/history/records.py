@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from ...errors import RunError
 from ..search.past import OldTrial, Past, Source
@@ -16,6 +18,7 @@ from ..search.space import Choice, Outcome
 
 __all__ = [
     "RunRecord",
+    "feeds_hash",
     "graph_hash",
     "past_from_json",
     "past_to_json",
@@ -23,6 +26,7 @@ __all__ = [
     "space_to_json",
     "trial_from_json",
     "trial_to_json",
+    "weights_hash",
 ]
 
 Damage = Mapping[str, Mapping[int, float]]
@@ -44,6 +48,24 @@ def graph_hash(model: onnx.ModelProto) -> str:
         digest.update(json.dumps([node.domain, node.op_type, reads, attributes]).encode())
         for name in node.output:
             number[name] = len(number)
+    return digest.hexdigest()
+
+
+def weights_hash(model: onnx.ModelProto) -> str:
+    """Digest of the values of a graph's weights, in their order: what training leaves, whatever the names."""
+    digest = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        digest.update(f"{tensor.data_type} {list(tensor.dims)} ".encode())
+        digest.update(numpy_helper.to_array(tensor).tobytes())
+    return digest.hexdigest()
+
+
+def feeds_hash(*feeds: Mapping[str, np.ndarray]) -> str:
+    """Digest of some inputs of a model, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, array in (item for part in feeds for item in sorted(part.items())):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
@@ -95,12 +117,17 @@ class RunRecord:
     onnxruntime: str
     precision: str
     target: float
+    """Of a search for several nets the slowest: every candidate of it was meant to meet this one at least."""
     agent: str
     seed: int
     kind: str
     """Of the score: accuracy or agreement."""
     choices: tuple[Choice, ...] = field(repr=False)
     damage: Damage = field(repr=False)
+    weights: str = ""
+    """`weights_hash`; not known of runs of earlier versions."""
+    images: str = ""
+    """`feeds_hash` of some of those that score; not known of runs of earlier versions."""
 
     @property
     def label(self) -> str:
@@ -120,7 +147,9 @@ class RunRecord:
             RunError: it is not one.
         """
         try:
-            plain = {f.name: found[f.name] for f in fields(cls) if f.name not in ("choices", "damage")}
+            later = {name: found.get(name, "") for name in ("weights", "images")}
+            names = [f.name for f in fields(cls) if f.name not in ("choices", "damage", *later)]
+            plain = {name: found[name] for name in names} | later
             choices, damage = space_from_json(found)
             record = cls(**plain, choices=choices, damage=damage)
             record.check()
@@ -134,8 +163,8 @@ class RunRecord:
         Raises:
             ValueError: values of the wrong type, no choices, a target out of range.
         """
-        texts = (self.uid, self.model, self.graph, self.device, self.precision, self.agent, self.kind)
-        if not all(isinstance(text, str) for text in texts) or not self.uid:
+        texts = (self.uid, self.model, self.graph, self.device, self.precision, self.agent, self.kind, self.weights)
+        if not all(isinstance(text, str) for text in (*texts, self.images)) or not self.uid:
             raise ValueError("a name is missing")
         if not self.choices or not 0 < float(self.target) <= 1 or not float(self.created) >= 0:
             raise ValueError("choices, target or date are out of range")

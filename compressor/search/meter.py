@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
-from ...errors import DeviceSpecError, RunError
+from ...errors import DeviceError, DeviceSpecError, RunError
 from ...graph import ChannelAnalysis
 from ...runtime import Comparator, Device, Latency, LatencyTable, LayerShape, Ratio, compare
 from ..report import DeviceFacts
@@ -46,6 +47,13 @@ class Quick:
     candidate_ms: float
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that measuring took, by what they went to; none where it was measured before."""
+    by_device: tuple[float, ...] = ()
+    """The ratio on each of several devices; empty where there is one."""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """One a device, as measured there."""
+        return self.by_device or (self.ratio,)
 
 
 class Record(Protocol):
@@ -67,7 +75,7 @@ class Predicted(LatencyModel, Protocol):
 
     def group_ms(self, name: str, width: int) -> float: ...
 
-    def relate(self, original: Any, ratio: float) -> None: ...  # noqa: ANN401 (a prediction of the same kind)
+    def relate(self, original: Any, ratios: Sequence[float]) -> None: ...  # noqa: ANN401 (of the same kind)
 
 
 class Meter(Protocol):
@@ -96,6 +104,14 @@ class Meter(Protocol):
 
     def by_device(self, plan: Widths) -> list[tuple[DeviceFacts, Ratio]]:
         """What `final` found on each of several devices; empty where there is one."""
+        ...
+
+    def check(self) -> None:
+        """Find out whether the device still runs the original, after it failed at a candidate.
+
+        Raises:
+            JobError, InputError: it does not: the candidate was not at fault.
+        """
         ...
 
     def keep_table(self) -> None:
@@ -196,6 +212,9 @@ class LiveMeter:
             self._record.record(key, self._finals[key].to_dict())
         return self._finals[key]
 
+    def check(self) -> None:
+        self._comparator.ratio(self._original)
+
     def keep_table(self) -> None:
         table = self.table.dump()
         if len(table["layers"]) > self._kept:
@@ -248,6 +267,9 @@ class ReplayMeter:
     def keep_table(self) -> None:
         """The record has it already."""
 
+    def check(self) -> None:
+        """A record is never lost."""
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -264,6 +286,8 @@ class ReplayMeter:
         found = self._known.get(_key("quick", plan))
         if found is None:
             raise self._unknown("quick")
+        if not math.isfinite(found.ratio):
+            raise DeviceError(f"{self._run}: this candidate failed there; its log.txt says why")
         return found
 
     def final(self, plan: Widths, model: onnx.ModelProto, *, recovered: bool = False) -> Ratio:

@@ -22,8 +22,9 @@ __all__ = ["HISTORY", "Ahead", "OldTrial", "Past", "Relation", "Source", "ahead_
 
 HISTORY = "history"
 """Key of a run's own record: its identifier in the store, and what it started from."""
-Relation = Literal["memory", "target", "device", "model"]
-"""What differs from the new search: nothing (that is memory, not transfer), the target, the device, the model."""
+Relation = Literal["memory", "target", "device", "images", "weights", "model"]
+"""What differs from the new search, the most telling difference: nothing (that is memory, not transfer), the target,
+the device, the images that score, the weights of the same graph, the model."""
 
 Ahead = tuple[tuple[float, float], ...]
 """At every step of a walk, and after it: predicted ratio if the groups to come stay full, and if all go narrow."""

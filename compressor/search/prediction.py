@@ -127,14 +127,15 @@ class Prediction:
                 touched[name].append(layer)
         return {name: tuple(layers) for name, layers in touched.items()}
 
-    def relate(self, original: Prediction, ratio: float) -> None:
+    def relate(self, original: Prediction, ratios: Sequence[float]) -> None:
         """Make this a share of the original's latency, where the model is another: later in steps, or converted.
 
         Args:
             original: of the net that latency is compared with, in the same precision.
-            ratio: what its layers take in this precision, measured, as a share of the original as given. What the table
-                leaves out (sums, rounding between layers) is in it.
+            ratios: the one device's: what its layers take in this precision, measured, as a share of the original as
+                given. What the table leaves out (sums, rounding between layers) is in it.
         """
+        (ratio,) = ratios
         self.reference_ms = original.full_ms / ratio
 
     def layer_ms(self, layer: SizedLayer, widths: Widths) -> float:

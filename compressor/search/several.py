@@ -64,10 +64,15 @@ class SeveralPredictions:
         """The worst of the predicted ratios."""
         return max(scale * part.ratio(widths) for part, scale in zip(self.parts, self.scales, strict=True))
 
-    def relate(self, original: SeveralPredictions, ratio: float) -> None:
-        """See `Prediction.relate`."""
-        for part, whole in zip(self.parts, original.parts, strict=True):
-            part.relate(whole, ratio)
+    def relate(self, original: SeveralPredictions, ratios: Sequence[float]) -> None:
+        """See `Prediction.relate`.
+
+        Args:
+            ratios: one a device, as measured there: scales count when ratios are compared. One alone is meant for all.
+        """
+        each = ratios if len(ratios) > 1 else [*ratios] * len(self.parts)
+        for part, whole, ratio in zip(self.parts, original.parts, each, strict=True):
+            part.relate(whole, [ratio])
 
 
 class SeveralMeters:
@@ -85,6 +90,8 @@ class SeveralMeters:
         self.facts = DeviceFacts(*(" + ".join(parts) for parts in zip(*(_texts(m.facts) for m in meters), strict=True)))
         self._record = record
         self._finals: dict[str, list[Ratio]] = {}
+        self._recovered: set[str] = set()
+        """Plans whose last word is in `_finals`: what is written, not the finalist that it was."""
         record.record(DEVICES, [asdict(meter.facts) for meter in meters])
 
     def baseline(self) -> float:
@@ -94,18 +101,22 @@ class SeveralMeters:
         return SeveralPredictions([meter.predict(analysis, shapes) for meter in self.meters], self.scales)
 
     def quick(self, plan: Widths, model: onnx.ModelProto, limit: float | None = None) -> Quick:
-        found, spent = [], {}
+        found, spent, by_device = [], {}, []
         for meter, scale in zip(self.meters, self.scales, strict=True):
             one = meter.quick(plan, model, None if limit is None else limit / scale)
             for name, seconds in one.spent.items():
                 spent[name] = spent.get(name, 0.0) + seconds
+            by_device.append(one.ratio)
             found.append(replace(one, ratio=scale * one.ratio, low=scale * one.low, high=scale * one.high))
-        return replace(max(found, key=lambda one: one.ratio), spent=spent)
+        return replace(max(found, key=lambda one: one.ratio), spent=spent, by_device=tuple(by_device))
 
     def final(self, plan: Widths, model: onnx.ModelProto, *, recovered: bool = False) -> Ratio:
         """The worst device's ratio, in terms of the first one's target."""
         found = [meter.final(plan, model, recovered=recovered) for meter in self.meters]
-        self._finals[_key(plan)] = found
+        if recovered or _key(plan) not in self._recovered:
+            self._finals[_key(plan)] = found
+        if recovered:
+            self._recovered.add(_key(plan))
         scaled = [
             replace(one, value=scale * one.value, low=scale * one.low, high=scale * one.high)
             for one, scale in zip(found, self.scales, strict=True)
@@ -115,6 +126,10 @@ class SeveralMeters:
     def by_device(self, plan: Widths) -> list[tuple[DeviceFacts, Ratio]]:
         found = self._finals.get(_key(plan), [])
         return [(meter.facts, one) for meter, one in zip(self.meters, found, strict=False)]
+
+    def check(self) -> None:
+        for meter in self.meters:
+            meter.check()
 
     def keep_table(self) -> None:
         for meter in self.meters:

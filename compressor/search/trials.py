@@ -50,7 +50,7 @@ class Trial:
     """Units kept per group."""
     score: float
     ratio: float
-    """Measured latency over the baseline's."""
+    """Measured latency over the baseline's; infinite where the candidate failed."""
     low: float | None
     """Lower end of the ratio's interval, where it was measured with one."""
     high: float | None
@@ -65,6 +65,11 @@ class Trial:
     def outcome(self) -> Outcome:
         """What the agent was told."""
         return Outcome(self.score, self.ratio, self.seconds)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the candidate could not be scored or measured."""
+        return not math.isfinite(self.ratio)
 
 
 class Trials:
@@ -132,14 +137,25 @@ class Trials:
         """Write one trial; it is on disk when this returns.
 
         Raises:
-            ValueError: a number that is not finite, which JSON reports could not hold.
+            ValueError: a number that is not finite; what could not be measured is for `add_failed`.
             RunError: the file can no longer be written.
         """
-        counts = {group: int(kept) for group, kept in plan.items()}
         numbers = (outcome.score, outcome.ratio, low, high, baseline_ms, candidate_ms, outcome.seconds, time.time())
         floats = tuple(None if number is None else float(number) for number in numbers)
         if not all(number is None or math.isfinite(number) for number in floats):
             raise ValueError(f"a trial needs finite numbers, got {outcome}")
+        return self._insert(plan, floats)
+
+    def add_failed(self, plan: Widths, seconds: float) -> Trial:
+        """Write down a candidate that could not be scored or measured, so that a continued run does not try it again.
+
+        Raises:
+            RunError: the file can no longer be written.
+        """
+        return self._insert(plan, (0.0, math.inf, None, None, None, None, float(seconds), time.time()))
+
+    def _insert(self, plan: Widths, floats: tuple[float | None, ...]) -> Trial:
+        counts = {group: int(kept) for group, kept in plan.items()}
         with refusing(self.path):
             cursor = self._connection.execute(
                 "INSERT INTO trials (plan, score, ratio, low, high, baseline_ms, candidate_ms, seconds, created)"

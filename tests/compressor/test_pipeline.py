@@ -12,10 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ortrim.compressor import Target, compress
+from ortrim.compressor.history import History
 from ortrim.compressor.search import meter
 from ortrim.compressor.search.agents import Agent, register
 from ortrim.compressor.search.trials import Trials
-from ortrim.errors import InputError, NothingToPruneError, OutputError, RunError, TargetError
+from ortrim.errors import DeviceError, InputError, NothingToPruneError, OutputError, RunError, TargetError
 from ortrim.graph import analyze, load
 
 EPISODES = 5
@@ -217,9 +218,77 @@ def test_a_run_that_was_cut_off_goes_on(done, job, folder):
     assert result.latency.value <= 0.5
 
 
+def test_a_run_whose_candidates_the_agent_would_not_have_asked_for_says_so(done, job, folder):
+    foreign = folder / "foreign"
+    shutil.copytree(done.run_dir, foreign)
+    with Trials.open(foreign / "trials.sqlite") as trials:
+        first = next(iter(trials))
+        other = {group: kept if number else 1 for number, (group, kept) in enumerate(first.plan.items())}
+        trials._connection.execute("UPDATE trials SET plan = ? WHERE id = 1", (json.dumps(other),))
+    result = compress(**job, run_dir=foreign, resume=True)
+    assert any("of 5 earlier candidates are not what --agent ortrim asks for" in note for note in result.report.notes)
+    assert not any("earlier candidates are not" in note for note in done.report.notes)
+
+
+def test_a_candidate_that_the_device_refuses_is_passed_over(job, folder, monkeypatch):
+    asked, quick = [], meter.LiveMeter.quick
+
+    def refusing(self, plan, model, limit=None):
+        asked.append(plan)
+        if len(asked) == 2:
+            raise DeviceError("the device\nhas no memory for this one")
+        return quick(self, plan, model, limit)
+
+    monkeypatch.setattr(meter.LiveMeter, "quick", refusing)
+    result = compress(**job, run_dir=folder / "refusing")
+    assert len(asked) == EPISODES
+    assert any("1 of 5 candidates could not be scored or measured" in note for note in result.report.notes)
+    report = json.loads((result.run_dir / "report.json").read_text())
+    assert [trial["ratio"] is None for trial in report["trials"]] == [False, True, False, False, False]
+    assert "candidate 2 failed: the device has no memory for this one" in (result.run_dir / "log.txt").read_text()
+    monkeypatch.undo()
+    again = compress(**{**job, "device": f"replay:{result.run_dir}"}, run_dir=folder / "refusing again")
+    assert again.plan == result.plan
+
+
+def test_a_front_is_kept_with_its_slowest_target(job, folder, monkeypatch):
+    """What is meant for the slower nets misses the last target, and is no failure."""
+    monkeypatch.setenv("ORTRIM_HISTORY", str(folder / "front.sqlite"))
+    compress(**{**job, "agent": "knapsack"}, front=2, run_dir=folder / "front", output=folder / "front.onnx")
+    assert (folder / "front_0.71x.onnx").exists()
+    with History.open(folder / "front.sqlite") as history:
+        (line,) = history.summaries()
+    assert (line.record.target, line.trials) == (0.5**0.5, EPISODES)
+    assert line.record.weights
+    assert line.record.images
+
+
+def test_a_front_in_milliseconds_overwrites_nothing(job, folder, monkeypatch):
+    """Its nets have names as soon as the original was measured, and then the search has not begun."""
+    taken = folder / "ms_0.71x.onnx"
+    taken.write_bytes(b"somebody's")
+    monkeypatch.setattr(meter.LiveMeter, "baseline", lambda self: 10.0)
+    monkeypatch.setattr("ortrim.compressor.pipeline.search_net", None)
+    with pytest.raises(OutputError, match=r"ms_0\.71x\.onnx"):
+        compress(**{**job, "target": "5ms"}, front=2, run_dir=folder / "ms", output=folder / "ms.onnx")
+    assert taken.read_bytes() == b"somebody's"
+    assert not (folder / "ms").exists()
+
+
 def test_a_resumed_run_must_be_the_same_job(done, job):
     with pytest.raises(RunError, match="seed"):
         compress(**{**job, "seed": 7}, run_dir=done.run_dir, resume=True)
+
+
+def test_a_resumed_run_scores_on_the_same_data_wherever_they_are(done, job, folder):
+    moved = shutil.copytree(job["data"], folder / "moved") if job["data"].is_dir() else folder / "moved.npz"
+    if not moved.exists():
+        shutil.copy(job["data"], moved)
+    assert compress(**{**job, "data": moved}, run_dir=done.run_dir, resume=True).plan == done.plan
+    with np.load(moved) as archive:
+        np.savez(moved, images=archive["images"][::-1])
+    with pytest.raises(RunError, match="data_identity"):
+        compress(**{**job, "data": moved}, run_dir=done.run_dir, resume=True)
 
 
 def test_ctrl_c_ends_with_the_best_so_far(job, folder):

@@ -12,6 +12,7 @@ import numpy as np
 from ..budget import Budget, Row
 from ..past import Past
 from ..reward import better
+from ..rounds import ask_round
 from ..space import Outcome, Space, Widths
 from .planner import Planner
 
@@ -75,15 +76,17 @@ def replay(agent: Agent, trials: Sequence[tuple[Widths, Outcome]], jobs: int = 1
     Args:
         jobs: plans that the search asked for at a time.
     """
-    foreign = 0
+    foreign = told = count = 0
     asked: list[dict[str, int]] = []
-    for start in range(0, len(trials), jobs):
-        asked = [agent.ask() for _ in range(jobs)]
-        for own, (plan, outcome) in zip(asked, trials[start : start + jobs], strict=False):
+    while told < len(trials):
+        # The first plan of each round was evaluated, or there would be no trial.
+        asked = ask_round(agent, jobs, any_before=False)
+        count = min(len(asked), len(trials) - told)
+        for own, (plan, outcome) in zip(asked, trials[told : told + count], strict=False):
             foreign += own != dict(plan)
             agent.tell(plan, outcome)
-    left = len(trials) % jobs
-    return Replayed(foreign, tuple(asked[left:]) if left else ())
+        told += count
+    return Replayed(foreign, tuple(asked[count:]))
 
 
 class BudgetAgent(Agent):
@@ -104,6 +107,9 @@ class BudgetAgent(Agent):
         self.known: set[Row] = set()
         """Every plan that was asked for or told."""
         self.best: tuple[Row, Outcome] | None = None
+        self.asked = 0
+        """Plans that it was asked for, the one in hand included. Schedules count these: `tell` brings outcomes of plans
+        from elsewhere too (those of the other targets of a front, for one), and they are no progress of this search."""
         self._exhausted = False
 
     @property
@@ -126,6 +132,7 @@ class BudgetAgent(Agent):
         return None
 
     def ask(self) -> dict[str, int]:
+        self.asked += 1
         row = self.propose()
         new = row if row not in self.known else self.vary(row)
         self._exhausted = new is None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .maker import Maker, Scored
+from .maker import FAULTS, Failed, Maker, Scored
 from .workers import Here, Processes, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Here", "Maker", "Processes", "Scored", "Workers", "open_workers"]
+__all__ = ["FAULTS", "Failed", "Here", "Maker", "Processes", "Scored", "Workers", "open_workers"]
 
 
 def open_workers(make: Callable[[int], Maker], jobs: int, cluster: str | None, cores: int) -> Workers:

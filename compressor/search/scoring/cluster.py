@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ....errors import InputError, JobError
 from ..space import Widths
-from .maker import Maker, Scored
+from .maker import Failed, Maker, Scored
 
 try:
     import ray
@@ -53,7 +53,7 @@ class Cluster:
         self._sent = ray.put(maker)
         self._score = ray.remote(num_cpus=1, max_retries=RETRIES)(_score)
 
-    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+    def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         try:
             return ray.get([self._score.remote(self._sent, dict(plan)) for plan in plans])
         except RayError as error:
@@ -75,5 +75,5 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
-def _score(maker: Maker, plan: Widths) -> Scored:
+def _score(maker: Maker, plan: Widths) -> Scored | Failed:
     return maker(plan)

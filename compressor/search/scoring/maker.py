@@ -6,14 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 
+from ....errors import DeviceError, JobError, ModelError, OrtrimError, VerificationError
 from ...precision import Converter, Same
 from ...recovery.importance import Ranking
 from ...score import Scorer
 from ..space import Widths
 
-__all__ = ["Maker", "Scored"]
+__all__ = ["FAULTS", "Failed", "Maker", "Scored"]
+
+FAULTS = (ModelError, DeviceError, VerificationError)
+"""What can be one candidate's own fault, and no reason to end a search."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,13 @@ class Scored:
     score: float
     spent: Mapping[str, float]
     """Seconds, by what they went to."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A candidate that could not be built or scored."""
+
+    error: OrtrimError
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,16 @@ class Maker:
         """The same in the precision that runs on the device."""
         return self.converter.quick(self.build(plan))
 
-    def __call__(self, plan: Widths) -> Scored:
+    def __call__(self, plan: Widths) -> Scored | Failed:
         """Build and score a plan."""
+        try:
+            return self._scored(plan)
+        except FAULTS as error:
+            return Failed(error)
+        except np.linalg.LinAlgError as error:
+            return Failed(JobError(f"a candidate cannot be refitted: {error}"))
+
+    def _scored(self, plan: Widths) -> Scored:
         started = time.perf_counter()
         candidate = self.build(plan)
         built = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ....errors import JobError
 from ..space import Widths
-from .maker import Maker, Scored
+from .maker import Failed, Maker, Scored
 
 __all__ = ["Here", "Processes", "Workers"]
 
@@ -29,7 +29,7 @@ class Workers(Protocol):
     maker: Maker
     """What does it, for use in this process."""
 
-    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+    def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         """The candidates of these plans, in their order; nothing computes any more when this returns.
 
         Raises:
@@ -50,7 +50,7 @@ class Here:
     def __init__(self, maker: Maker) -> None:
         self.maker = maker
 
-    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+    def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         return [self.maker(plan) for plan in plans]
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Processes:
         self.maker, self.jobs = maker, jobs
         self._pool: ProcessPoolExecutor | None = None
 
-    def score(self, plans: Sequence[Widths]) -> list[Scored]:
+    def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         for _ in range(ATTEMPTS):
             self._pool = self._pool or self._open()
             try:
@@ -112,6 +112,6 @@ def _begin(maker: Maker) -> None:
     _maker = maker
 
 
-def _score(plan: Widths) -> Scored:
+def _score(plan: Widths) -> Scored | Failed:
     assert _maker is not None, "the pool's initializer sets it"
     return _maker(plan)

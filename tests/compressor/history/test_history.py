@@ -6,11 +6,21 @@ import sqlite3
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
-from ortrim.compressor.history import History, Keeper, RunRecord, choose, graph_hash, history_path
-from ortrim.compressor.history.choosing import likeness, relation
+from ortrim.compressor.history import (
+    History,
+    Keeper,
+    RunRecord,
+    choose,
+    feeds_hash,
+    graph_hash,
+    history_path,
+    weights_hash,
+)
+from ortrim.compressor.history.choosing import LEAST_LIKENESS, likeness, relation
 from ortrim.compressor.history.records import past_from_json, past_to_json
 from ortrim.compressor.history.transfer import export_lines, import_file
 from ortrim.compressor.search.budget import Budget
@@ -43,6 +53,8 @@ RECORD = RunRecord(
     onnxruntime="1.31",
     precision="fp32",
     target=0.6,
+    weights="w",
+    images="i",
     agent="ortrim",
     seed=0,
     kind="agreement",
@@ -87,11 +99,12 @@ def test_states_of_a_kept_walk_are_those_of_the_walk():
 
 
 def test_the_nearest_runs_come_first_and_other_scores_are_left_out():
-    other_net = (Choice("z", 64, (16, 64), {"c_in": 512.0, "macs": 1e9}), *CHOICES)
     like_net = (Choice("y", 16, (4, 16), {"c_in": 3.0, "macs": 90.0}), *CHOICES)
+    other_net = (Choice("z", 16, (4, 16), {"c_in": 3.0, "macs": 500.0}), *CHOICES)
     records = [
         replace(RECORD, uid="far model", graph="x", choices=other_net),
         replace(RECORD, uid="near model", graph="y", choices=like_net),
+        replace(RECORD, uid="weights", weights="others", device="cuda:0"),
         replace(RECORD, uid="device", device="cuda:0"),
         replace(RECORD, uid="target", target=0.8),
         replace(RECORD, uid="memory"),
@@ -102,13 +115,57 @@ def test_the_nearest_runs_come_first_and_other_scores_are_left_out():
     trials = {record.uid: [trial(0.5)] * (9 if record.uid == "short" else 12) for record in records}
     asked = []
     past = choose(records, new, lambda record: asked.append(record.uid) or trials[record.uid])
-    assert [source.relation for source in past.sources] == ["memory", "target", "device", "model"]
+    assert [source.relation for source in past.sources] == ["memory", "target", "device", "weights"]
     assert "accuracy" not in asked
-    assert past.sources[3].choices == like_net
     assert past.trials == 48
+    past = choose(records[:2], new, lambda record: trials[record.uid])
+    assert [source.choices for source in past.sources] == [like_net, other_net]
     assert likeness(CHOICES, CHOICES) == 1.0 > likeness(like_net, CHOICES) > likeness(other_net, CHOICES)
     assert relation(replace(RECORD, precision="int8"), RECORD) == "device"
-    assert choose(records[5:], new, lambda record: trials[record.uid]) is None
+    assert choose(records[6:], new, lambda record: trials[record.uid]) is None
+
+
+def test_a_model_that_is_not_like_this_one_warms_nothing():
+    large = tuple(
+        replace(c, features={name: 300 * value for name, value in c.features.items()}) for c in RECORD.choices
+    )
+    unlike = replace(RECORD, uid="unlike", graph="x", choices=large)
+    assert 0 < likeness(large, CHOICES) < LEAST_LIKENESS
+    assert choose([unlike], replace(RECORD, uid="new"), lambda record: [trial(0.5)] * 12) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, "memory"),
+        ({"target": 0.8}, "target"),
+        ({"target": 0.8, "device": "cuda:0"}, "device"),
+        ({"target": 0.8, "images": "others"}, "images"),
+        ({"device": "cuda:0", "images": "others", "weights": "others"}, "weights"),
+        ({"weights": "others", "graph": "x"}, "model"),
+        ({"weights": ""}, "weights"),  # of an earlier version: nothing says that they are the same
+    ],
+)
+def test_only_the_same_search_is_memory(change, found):
+    assert relation(replace(RECORD, **change), RECORD) == found
+
+
+def test_records_of_earlier_versions_are_read():
+    old = {name: value for name, value in RECORD.to_json().items() if name not in ("weights", "images")}
+    assert RunRecord.from_json(json.loads(json.dumps(old))) == replace(RECORD, weights="", images="")
+
+
+def test_digests_tell_weights_and_images_apart(residual):
+    other = onnx.ModelProto.FromString(residual.SerializeToString())
+    for tensor in other.graph.initializer:
+        tensor.name = f"{tensor.name} by another name"
+    assert weights_hash(other) == weights_hash(residual)
+    first = other.graph.initializer[0]
+    first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first) * 1.001, first.name))
+    assert weights_hash(other) != weights_hash(residual)
+    images = np.zeros((2, 3), np.float32)
+    assert feeds_hash({"x": images}) == feeds_hash({"x": images.copy()})
+    assert len({feeds_hash(feeds) for feeds in ({"x": images}, {"x": images + 1}, {"y": images}, {"x": images.T})}) == 4
 
 
 def test_the_past_survives_as_json():
@@ -203,15 +260,19 @@ def store(tmp_path, monkeypatch):
 
 FACTS = {
     name: getattr(RECORD, name)
-    for name in ("model", "graph", "device", "cpu", "onnxruntime", "precision", "target", "agent", "seed", "kind")
+    for name in (
+        *("model", "graph", "device", "cpu", "onnxruntime", "precision", "target", "agent", "seed", "kind"),
+        *("weights", "images"),
+    )
 }
 
 
-def keep(path, scores, *, on=True, warnings=None):
+def keep(path, scores, *, on=True, warm=True, warnings=None):
     """One search that is kept, or gone on with."""
     there = path.exists()
     with Trials.open(path) if there else Trials.create(path) as trials:
-        keeper = Keeper.start(SPACE, FACTS, trials, (warnings if warnings is not None else []).append, keep=on)
+        said = [] if warnings is None else warnings
+        keeper = Keeper.start(SPACE, FACTS, trials, said.append, keep=on, warm=warm)
         for score in scores:
             keeper.add(trials.add({"a": 8, "b": 4}, Outcome(score, 0.5)))
         keeper.close()
@@ -236,6 +297,25 @@ def test_a_resumed_search_starts_from_what_it_started_from(store, tmp_path):
     with History.open(store) as history:
         (record,) = history.records()
         assert [trial.outcome.score for trial in history.trials(record)] == [0.5, 0.6, 0.7]
+
+
+def test_without_a_warm_start_a_search_is_kept_all_the_same(store, tmp_path):
+    keep(tmp_path / "1.sqlite", np.linspace(0.1, 0.9, 12))
+    assert keep(tmp_path / "2.sqlite", [0.5], warm=False).past is None
+    assert keep(tmp_path / "2.sqlite", [0.6]).past is None  # going on with it does not change that
+    with History.open(store) as history:
+        assert sorted(len(history.trials(record)) for record in history.records()) == [2, 12]
+
+
+def test_failed_candidates_are_not_kept(store, tmp_path):
+    with Trials.create(tmp_path / "1.sqlite") as trials:
+        keeper = Keeper.start(SPACE, FACTS, trials, [].append, keep=True)
+        keeper.add(trials.add_failed({"a": 8, "b": 4}, 1.0))
+        keeper.add(trials.add({"a": 4, "b": 4}, Outcome(0.5, 0.4)))
+        keeper.close()
+    with History.open(store) as history:
+        (record,) = history.records()
+        assert [trial.outcome.score for trial in history.trials(record)] == [0.5]
 
 
 def test_without_history_nothing_is_read_or_written(store, tmp_path):

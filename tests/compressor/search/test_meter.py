@@ -10,7 +10,7 @@ from ortrim.compressor.search import meter
 from ortrim.compressor.search.meter import LiveMeter, ReplayMeter
 from ortrim.compressor.search.space import Outcome
 from ortrim.compressor.search.trials import Trials
-from ortrim.errors import RunError
+from ortrim.errors import DeviceError, RunError
 from ortrim.runtime import Device, compare
 
 PLAN = {"a": 8}
@@ -78,6 +78,27 @@ def test_runs_of_earlier_versions_have_one_figure_for_both(run, tmp_path):
         trials.record(f'recovered {{"a": {PLAN["a"]}}}', None)
     with Trials.create(tmp_path / "again.sqlite") as record:
         assert replayed(run, record).final(PLAN, None, recovered=True).value == 0.58
+
+
+def test_a_candidate_that_failed_fails_in_a_replay(run, tmp_path):
+    with Trials.open(run / "trials.sqlite") as trials:
+        trials.add_failed({"a": 2}, 1.0)
+    with Trials.create(tmp_path / "again.sqlite") as record, pytest.raises(DeviceError, match="failed there"):
+        replayed(run, record).quick({"a": 2}, None)
+
+
+def test_a_device_is_checked_with_the_original(run, tmp_path, model, monkeypatch):
+    with Trials.create(tmp_path / "again.sqlite") as record:
+        live = LiveMeter(model, Device("cpu", threads=1), {"x": np.zeros((1, 3, 8, 8), np.float32)}, record, None, 0)
+        live.check()
+        monkeypatch.setattr(live._comparator, "ratio", lambda asked: lost(asked is model))
+        with pytest.raises(DeviceError, match="True"):
+            live.check()
+        replayed(run, record).check()
+
+
+def lost(original):
+    raise DeviceError(f"the original was asked for: {original}")
 
 
 def test_a_plan_that_was_not_measured(run, tmp_path):

@@ -56,6 +56,18 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
         assert len(trials) == 0
 
 
+def test_a_candidate_that_failed_is_kept_and_is_worth_the_least(tmp_path):
+    with Trials.create(tmp_path / "trials.sqlite") as trials:
+        trials.add_failed(PLAN, 1.5)
+        assert trials.best(0.6).failed
+        trials.add(PLAN, Outcome(0.1, 0.9))
+    with Trials.open(tmp_path / "trials.sqlite") as trials:
+        first, second = trials
+        assert (first.failed, first.plan, first.outcome) == (True, PLAN, Outcome(0.0, float("inf"), 1.5))
+        assert not second.failed
+        assert trials.best(0.6) == second
+
+
 def test_an_existing_file_is_not_overwritten(tmp_path):
     (tmp_path / "trials.sqlite").write_text("mine")
     with pytest.raises(OutputError, match=r"trials\.sqlite"):

@@ -2,17 +2,18 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ortrim.compressor.data import InputSpec
 from ortrim.compressor.data.dataset import Dataset, TensorColumn
 from ortrim.compressor.recovery import Corrector, gather, rank
 from ortrim.compressor.score import Scorer
-from ortrim.compressor.search.scoring import Here, Maker, Processes, open_workers
-from ortrim.errors import JobError, PlanError
+from ortrim.compressor.search.scoring import Failed, Here, Maker, Processes, open_workers
+from ortrim.errors import JobError, ModelError, OrtrimError, PlanError
 from ortrim.graph import analyze
 from ortrim.runtime import Device
 
@@ -96,6 +97,30 @@ def test_an_error_of_a_candidate_is_raised_here(maker):
     try:
         with pytest.raises(PlanError, match="'nowhere'"):
             pool.score([{"nowhere": 3}])
+    finally:
+        pool.close()
+
+
+def refused(removal):
+    raise ModelError("this one cannot be built")
+
+
+def singular(removal):
+    raise np.linalg.LinAlgError("Singular matrix")
+
+
+@pytest.mark.parametrize(("correct", "said"), [(refused, "this one cannot be built"), (singular, "Singular matrix")])
+def test_a_candidate_that_cannot_be_built_leaves_the_others(maker, plans, correct, said):
+    (failed,) = Here(replace(maker, correct=correct)).score(plans[:1])
+    assert isinstance(failed, Failed)
+    assert said in str(failed.error)
+    assert isinstance(failed.error, OrtrimError)
+
+
+def test_so_it_does_in_another_process(maker, plans):
+    pool = Processes(replace(maker, correct=refused), 2)
+    try:
+        assert [str(failed.error) for failed in pool.score(plans[:2])] == ["this one cannot be built"] * 2
     finally:
         pool.close()
 
