@@ -17,7 +17,9 @@ class Front(Agent):
     """Agents of one kind for several targets.
 
     What misses one target often meets another, and what is learned of a plan's score holds for all of them: so all
-    outcomes are told to all agents.
+    outcomes are told to all agents. Each counts what it asked for itself, which is its share of the evaluations. One
+    with nothing new loses its turn, but no more than that: it is asked again when more was told, since the table has
+    moved.
 
     Args:
         name: of the agents.
@@ -33,20 +35,26 @@ class Front(Agent):
             create(name, replace(space, target=target), each, seed + number) for number, target in enumerate(targets)
         ]
         self._turn = 0
+        self._told = 0
+        self._asked_at = [-1] * len(self.agents)
+        """How much was told when each agent was last asked."""
 
     def ask(self) -> dict[str, int]:
         plan: dict[str, int] = {}
         for _ in self.agents:
-            agent = self.agents[self._turn]
-            self._turn = (self._turn + 1) % len(self.agents)
+            turn, self._turn = self._turn, (self._turn + 1) % len(self.agents)
+            agent = self.agents[turn]
+            if agent.exhausted and self._asked_at[turn] == self._told:
+                continue
+            self._asked_at[turn] = self._told
+            plan = agent.ask()
             if not agent.exhausted:
-                plan = agent.ask()
-                if not agent.exhausted:
-                    break
+                break
         # Where all are exhausted, any plan will do: it is not evaluated.
         return plan or self.agents[0].ask()
 
     def tell(self, plan: Widths, outcome: Outcome) -> None:
+        self._told += 1
         for agent in self.agents:
             agent.tell(plan, outcome)
 
@@ -56,4 +64,5 @@ class Front(Agent):
 
     @property
     def exhausted(self) -> bool:
+        # `ask` gives up only after every agent was asked since the last outcome.
         return all(agent.exhausted for agent in self.agents)

@@ -53,7 +53,7 @@ class Greedy(BudgetAgent):
         self.waiting: list[Row] = []
         """Candidates of this step, best hint last."""
         self.outcomes: dict[Row, Outcome] = {}
-        self.asked: list[Row] = []
+        self.tried: list[Row] = []
         """Candidates of this step that were asked for."""
         self.finished = False
         self._next_step()
@@ -67,7 +67,7 @@ class Greedy(BudgetAgent):
         while self.waiting and not self.finished:
             row = self.waiting.pop()
             if row not in self.known:
-                self.asked.append(row)
+                self.tried.append(row)
                 return row
         return self.best[0] if self.best else self.centre
 
@@ -76,8 +76,8 @@ class Greedy(BudgetAgent):
 
     def learn(self, row: Row, outcome: Outcome) -> None:
         self.outcomes[row] = outcome
-        told = [candidate for candidate in self.asked if candidate in self.outcomes]
-        if self.finished or len(told) < min(self.shortlist, len(self.asked) + len(self.waiting)):
+        told = [candidate for candidate in self.tried if candidate in self.outcomes]
+        if self.finished or len(told) < min(self.shortlist, len(self.tried) + len(self.waiting)):
             return
         if told:
             self.centre = max(told, key=self._worth)
@@ -100,12 +100,12 @@ class Greedy(BudgetAgent):
         """Tighten the budget and line up the candidates that meet it."""
         for _ in range(self.steps + 1):
             self.step = min(self.step + 1, self.steps)
-            left = self.episodes - len(self.outcomes)
+            left = self.episodes - self.asked
             # A candidate that overshoots makes up for several steps, so what is left is shared out anew each time.
             gap = max(self.budget.correction.corrected(self.budget.predicted(self.centre)) - self.space.target, 1e-9)
             step = (1.0 - self.space.target) / self.steps
             self.shortlist = max(1, round(left * min(1.0, step / gap) / OVERSHOOT))
-            self.waiting, self.asked = self._candidates(), []
+            self.waiting, self.tried = self._candidates(), []
             if self.waiting:
                 return
             if self.step == self.steps:

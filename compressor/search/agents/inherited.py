@@ -11,12 +11,18 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..budget import Row
 from ..past import Past, Source
 from ..space import Choice
 from .learning import Memory, in_spreads
-from .planner import damage_curve
+from .planner import Planner, damage_curve
 
-__all__ = ["Inherited", "damage_weights", "draw"]
+__all__ = ["Inherited", "damage_weights", "draw", "handed_down", "known_losses"]
+
+HANDED_DOWN = 4
+"""Plans of earlier searches that are tried first."""
+KNOWN = 40
+"""Outcomes of each earlier search that an assistant learns."""
 
 _WILD = 6.0
 """Losses further above the best than this many spreads say nothing of single groups."""
@@ -83,6 +89,32 @@ def draw(
         states, actions, rewards, after, final = own.sample(batch - old, rng)
         parts.append((states, actions, scaled(rewards), after, final))
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
+def handed_down(past: Past, planner: Planner) -> list[Row]:
+    """The best plans of earlier searches of the same groups, brought to the budget; the best of the nearest last."""
+    rows: list[Row] = []
+    free = np.ones(len(planner.last), dtype=bool)
+    for source in past.sources:
+        if source.same_groups(planner.budget.space.choices):
+            for at in np.argsort(source.rewards())[::-1][:HANDED_DOWN]:
+                row = planner.settle(planner.index(source.trials[at].row), planner.rates, free)
+                if row not in rows:
+                    rows.insert(0, row)
+    return rows[-HANDED_DOWN:]
+
+
+def known_losses(past: Past, planner: Planner) -> tuple[np.ndarray, np.ndarray]:
+    """Plans (n, groups), as indices, and losses (n,) of earlier searches of the same groups; n may be 0."""
+    plans, losses = [], []
+    for source in past.sources:
+        if source.same_groups(planner.budget.space.choices):
+            order = np.argsort(source.rewards())[::-1]
+            # Good ones and others: what to avoid is worth knowing too.
+            for at in order[:: max(1, len(order) // KNOWN)]:
+                plans.append(planner.index(source.trials[at].row))
+                losses.append(1.0 - source.trials[at].outcome.score)
+    return np.array(plans, dtype=int).reshape(len(plans), len(planner.last)), np.array(losses)
 
 
 def damage_weights(past: Past, choices: tuple[Choice, ...]) -> np.ndarray:

@@ -5,15 +5,17 @@ proposes whole plans, a search improves on them by a learned value, and the poli
 Here
 
 1. the policy is a softmax over the widths of each group. It starts as the best answer to the damage hints under a price
-   for latency (the maximum-entropy policy of a reward that is a sum over groups), and its gradient steps imitate the
-   plan that the search found and the best plans that were measured;
+   for latency (the maximum-entropy policy of a reward that is a sum over groups). It imitates the best plans that were
+   measured, and at a smaller rate each plan that the search found; when it is drawn from, an even share of chance is
+   mixed in, so that it goes on exploring;
 2. the value is the assistant's (`assistant`): expected loss less its uncertainty. It is trained on every real outcome,
    and its say is gated by its running rank correlation with real scores, as Mu et al. (arXiv 2107.08815) gate theirs:
-   while that is low, plans are sampled rather than searched;
-3. the search exchanges widths of one or two groups within the budget of the corrected device table, from the policy's
-   proposals and from the best plans;
-4. stages (after BOCR's clusters, arXiv 2109.10591): at first the policy's noise moves groups of one stage of the net
-   together; later each group alone;
+   while that is low, every other plan, by chance, is sampled instead of searched, and the others let it prove itself;
+3. the search exchanges widths of one or two groups within the budget of the corrected device table, from the best
+   plans and from proposals: changes of good plans, knapsacks under noise, draws from the policy;
+4. stages (after BOCR's clusters, arXiv 2109.10591, but by the size of the groups): at first the random weights that
+   knapsacks, and draws that have to be brought to the budget, go by are the same for all groups of one stage; later
+   each group has its own. Draws themselves are each group's own throughout;
 5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. Where the
    groups are the same, their best plans, brought to the new budget, are the first proposals, and the assistant knows
    their outcomes.
@@ -30,7 +32,7 @@ from ..past import Past
 from ..space import Outcome, Space
 from .assistant import Assistant
 from .base import BudgetAgent
-from .inherited import damage_weights
+from .inherited import damage_weights, handed_down, known_losses
 from .registry import register
 
 __all__ = ["Ortrim"]
@@ -45,14 +47,14 @@ NEIGHBOURS = 400
 """Exchanges that are looked at in each."""
 TRUSTED = 0.2
 """Rank correlation from which the assistant's search is followed."""
-HANDED_DOWN = 4
-"""Plans of earlier searches that are tried first."""
-INHERITED = 40
-"""Outcomes of each earlier search that the assistant learns."""
 CLUSTERED = 0.15
-"""Share of the evaluations in which groups of one cluster move together."""
+"""Share of the evaluations in which groups of one cluster share their random weights."""
 RATE = 0.15
-"""Share of the way that the policy moves to what it imitates."""
+"""Share of the way that the policy moves to the best plans measured, with every outcome."""
+FOUND_RATE = 0.03
+"""Share of the way that it moves to a plan that the search found, which is a promise only."""
+FLOOR = 0.02
+"""Share of chance in the policy's draws: it imitates few plans, and would repeat them without."""
 CAUTION = 0.5
 """Scatters below the target that a plan is expected at, at most: drawn anew for every proposal, from none on. Held at
 one value, it shuts out for good what is expected just below the target, and the best plans are there."""
@@ -68,12 +70,14 @@ class Ortrim(BudgetAgent):
         self.groups = np.arange(len(space.choices))
         self.told: list[tuple[float, Row]] = []
         """(loss, plan) of what met the target."""
-        self.asked = 0
         self.policy: np.ndarray | None = None
         """Probabilities (groups, most widths)."""
         # One cluster for the groups of one size: the stages of most nets double their channels.
         sizes = np.array([choice.size for choice in space.choices])
         self.clusters = np.unique(sizes, return_inverse=True)[1]
+        offered = np.isfinite(self.planner.damage)
+        self.even = offered / offered.sum(axis=1, keepdims=True)
+        """Probabilities of a policy that knows nothing."""
 
         self.handed_down: list[Row] = []
         """Plans of earlier searches, the best last; they are asked for first."""
@@ -82,30 +86,15 @@ class Ortrim(BudgetAgent):
         planner = self.planner
         planner.damage = planner.damage * damage_weights(past, self.space.choices)[:, None]
         self.assistant = Assistant(planner.damage)
-        plans, losses = [], []
-        for source in past.sources:
-            if not source.same_groups(self.space.choices):
-                continue
-            order = np.argsort(source.rewards())[::-1]
-            for at in order[:HANDED_DOWN]:
-                row = planner.settle(
-                    planner.index(source.trials[at].row), planner.rates, np.ones(len(self.groups), bool)
-                )
-                if row not in self.handed_down:
-                    self.handed_down.insert(0, row)
-            # Good ones and others: what to avoid is worth knowing too.
-            for at in order[:: max(1, len(order) // INHERITED)]:
-                plans.append(planner.index(source.trials[at].row))
-                losses.append(1.0 - source.trials[at].outcome.score)
-        if plans:
-            self.assistant.inherit(np.stack(plans), np.array(losses))
-        self.handed_down = self.handed_down[-HANDED_DOWN:]
+        self.handed_down = handed_down(past, planner)
+        plans, losses = known_losses(past, planner)
+        if len(plans):
+            self.assistant.inherit(plans, losses)
         return True
 
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
-        self.asked += 1
         self.budget.caution = float(self.rng.uniform(0.0, CAUTION))
         while self.handed_down:
             row = self.handed_down.pop()
@@ -121,10 +110,13 @@ class Ortrim(BudgetAgent):
             return proposals[0] if proposals else self._centre()
         starts = [*proposals, *(row for _, row in sorted(self.told)[:STARTS])]
         found = self._search(starts) if starts else None
-        return found if found is not None else self._centre()
+        if found is None:
+            return self._centre()
+        self._imitate([found], FOUND_RATE)
+        return found
 
     def _trusted(self) -> bool:
-        """Whether to follow the assistant now: mostly when it proved right, now and then to let it prove itself."""
+        """Whether to follow the assistant now: always when it proved right, else half of the time, to let it do so."""
         return self.assistant.trust >= TRUSTED or self.rng.random() < 0.5
 
     def _centre(self) -> Row:
@@ -141,7 +133,7 @@ class Ortrim(BudgetAgent):
         weights = np.exp(noise[self.clusters] if early else noise)
         if self.policy is None or kind < 0.6:
             return self.planner.knapsack(weights)
-        chance = self.policy.cumsum(axis=1)
+        chance = ((1.0 - FLOOR) * self.policy + FLOOR * self.even).cumsum(axis=1)
         index = (self.rng.random(len(self.groups))[:, None] > chance).sum(axis=1)
         index = np.minimum(index, self.planner.last)
         return self.planner.settle(index, weights[:, None] * self.planner.rates, np.ones(len(index), dtype=bool))
@@ -183,7 +175,7 @@ class Ortrim(BudgetAgent):
     def _value(self, plans: np.ndarray) -> np.ndarray:
         """Expected loss less a share of its uncertainty that shrinks towards the end."""
         mean, deviation = self.assistant.predict(plans)
-        left = max(0.0, 1.0 - self.assistant.observed / self.episodes)
+        left = max(0.0, 1.0 - (self.asked - 1) / self.episodes)
         return mean - (0.2 + 0.8 * left) * deviation
 
     # -- what to learn from it ---------------------------------------------------------------------------------------
@@ -197,12 +189,16 @@ class Ortrim(BudgetAgent):
             self.told.append((1.0 - outcome.score, self.planner.row(index)))
         if self.policy is None:
             self.policy = self._first_policy(row)
-        elites = [plan for _, plan in sorted(self.told)[:5]]
-        for plan in elites:
+        self._imitate([plan for _, plan in sorted(self.told)[:5]], RATE)
+
+    def _imitate(self, rows: list[Row], rate: float) -> None:
+        """Move the policy a share `rate` of the way to these plans: cross-entropy's step, taken in probabilities."""
+        if self.policy is None:
+            return
+        for row in rows:
             wanted = np.zeros_like(self.policy)
-            wanted[self.groups, self.planner.index(plan)] = 1.0
-            # The gradient of the cross-entropy on the softmax, taken in probabilities; a floor keeps it exploring.
-            self.policy += RATE / len(elites) * (wanted - self.policy)
+            wanted[self.groups, self.planner.index(row)] = 1.0
+            self.policy += rate / len(rows) * (wanted - self.policy)
 
     def _first_policy(self, row: Row) -> np.ndarray:
         """Softmax of -(damage + price * latency), the price so that `row` is about what it prefers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -17,6 +18,7 @@ __all__ = ["create", "find", "names", "register"]
 BUILT_IN = {
     "bocr": "bocr",
     "ddpg": "ddpg",
+    "ddpg-guided": "ddpg_guided",
     "greedy": "greedy",
     "knapsack": "knapsack",
     "ortrim": "ortrim",
@@ -80,9 +82,19 @@ def _imported(name: str) -> Callable[[Space, int, int], Agent]:
         raise InputError(f"--agent {name}: {error}") from error
     finally:
         sys.path.remove(here)
-    if not callable(factory):
+    if not callable(factory) or not _takes_three(factory):
         raise InputError(f"--agent {name} is no factory: it must take a space, the number of episodes and a seed")
     return factory
+
+
+def _takes_three(factory: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(factory).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:  # of some that are built in nothing is known
+        return True
+    return True
 
 
 def create(name: str, space: Space, episodes: int, seed: int) -> Agent:
@@ -101,4 +113,7 @@ def create(name: str, space: Space, episodes: int, seed: int) -> Agent:
     factory = find(name)
     if episodes < 1:
         raise InputError(f"--episodes must be at least 1, got {episodes}")
-    return factory(space, episodes, seed)
+    agent = factory(space, episodes, seed)
+    if not isinstance(agent, Agent):
+        raise InputError(f"--agent {name} made a {type(agent).__name__}, which is no Agent: it must ask and tell")
+    return agent

@@ -12,7 +12,6 @@ and is learned. Where this departs from the papers:
 3. Rewards are divided by their spread and cut off (see `learning.in_spreads`), which also gives the temperature a fixed
    meaning. It stays at 0.1 and is not tuned.
 4. A share of the first episodes takes uniform actions; the first of all is the plan that keeps one share everywhere.
-
 5. Where there is a history it is used as by `ddpg` (transfer, augmented transfer, assistant).
 
 `context` is appended to every state. It is empty here; a search whose reward drifts can tell the agent of it that way
@@ -96,7 +95,7 @@ class SAC(BudgetAgent):
         self.context = np.zeros(context_size, np.float32)
         """What the agent is told of the environment; set it before `ask` or `tell`."""
         self.warm_up = max(1, round(s.warm_up * episodes))
-        self.asked = self.told = 0
+        self.told = 0
         self.values: list[float] = []
         size = self.walk.state_size + context_size
         self.memory = Memory(s.memory * self.walk.steps, size)
@@ -123,7 +122,6 @@ class SAC(BudgetAgent):
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
-        self.asked += 1
         if self.asked == 1:
             return self.planner.uniform()
         if self.asked <= self.warm_up:
@@ -201,7 +199,7 @@ class SAC(BudgetAgent):
 
     def _batch(self) -> tuple[np.ndarray, ...]:
         """Transitions to learn from; of earlier searches too, while they count."""
-        progress = self.told / self.episodes
+        progress = self.asked / self.episodes
         return draw(self.settings.batch, self.memory, self._cut, self.inherited, progress, self.rng)
 
     def _cut(self, rewards: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from ..budget import Row
 from ..past import Past
 from ..space import Outcome
 from .assistant import Assistant
-from .inherited import damage_weights
+from .inherited import damage_weights, known_losses
 
 if TYPE_CHECKING:
     from .base import BudgetAgent
@@ -22,12 +22,19 @@ TRUSTED = 0.2
 
 
 class Screen:
-    """Chooses by an assistant whose hints are corrected by the history; only while it ranks real outcomes well."""
+    """Chooses by an assistant, only while it ranks real outcomes well.
+
+    Its hints are corrected by the history. Outcomes of earlier searches of the same groups are known to it, but what it
+    is trusted for is predictions of this one's.
+    """
 
     def __init__(self, agent: BudgetAgent, past: Past) -> None:
         self._planner = agent.planner
         self._known = agent.known
         self.assistant = Assistant(agent.planner.damage * damage_weights(past, agent.space.choices)[:, None])
+        plans, losses = known_losses(past, agent.planner)
+        if len(plans):
+            self.assistant.inherit(plans, losses)
 
     def observe(self, row: Row, outcome: Outcome) -> None:
         """Learn what came of a plan."""

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ortrim.errors import InputError
+
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
@@ -53,6 +55,22 @@ def test_searches_are_kept_listed_moved_and_forgotten(ortrim, compress, tmp_path
     assert "2 new searches of 2" in ortrim("history", "import", out).stdout
     assert "0 searches forgotten" in ortrim("history", "prune", "--older-than", "1").stdout
     assert "1 searches forgotten" in ortrim("history", "prune", run["id"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [((), (True, True)), (("--no-warm-start",), (True, False)), (("--no-history",), (False, True))],
+)
+def test_a_search_may_start_from_nothing_and_be_kept(ortrim, small_net, small_images, monkeypatch, flags, asked):
+    seen = {}
+
+    def compress(model, **settings):
+        seen.update(settings)
+        raise InputError("that is all")
+
+    monkeypatch.setattr("ortrim.compressor.pipeline.compress", compress)
+    ortrim("compress", small_net, "--data", small_images, "--latency", "0.8x", "-o", "slim.onnx", *flags)
+    assert (seen["history"], seen["warm_start"]) == asked
 
 
 @pytest.mark.parametrize(

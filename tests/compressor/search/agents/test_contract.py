@@ -62,10 +62,14 @@ def outcome(space: Space, plan: Mapping[str, int]) -> Outcome:
 
 
 def search(agent: Agent, space: Space, episodes: int) -> list[dict[str, int]]:
+    """The plans of a search, which ends where the agent has nothing new."""
     plans = []
     for _ in range(episodes):
-        plans.append(agent.ask())
-        agent.tell(plans[-1], outcome(space, plans[-1]))
+        plan = agent.ask()
+        if agent.exhausted:
+            break
+        plans.append(plan)
+        agent.tell(plan, outcome(space, plan))
     return plans
 
 
@@ -169,7 +173,7 @@ def test_a_space_without_choices_is_refused(name, problem):
 
 
 def test_unknown_names_are_refused_with_the_known_ones(problem):
-    with pytest.raises(InputError, match=r"'sarsa'.*ddpg, greedy, knapsack, .*random, .*uniform"):
+    with pytest.raises(InputError, match=r"'sarsa'.*ddpg, ddpg-guided, greedy, knapsack, .*random, .*uniform"):
         agents.create("sarsa", problem(groups=3).space, 10, 0)
     with pytest.raises(InputError, match="--episodes"):
         agents.create("random", problem(groups=3).space, 0, 0)
@@ -203,7 +207,7 @@ def test_a_users_agent_is_found_by_its_module(problem, tmp_path, monkeypatch):
     (tmp_path / "my_agents.py").write_text(
         "from ortrim.compressor.search.agents import BudgetAgent\n"
         "class Chance(BudgetAgent):\n    def propose(self):\n        return self.planner.random()\n"
-        "three = 3\n"
+        "three = 3\ndef none():\n    return None\ndef mute(space, episodes, seed):\n    return None\n"
     )
     monkeypatch.chdir(tmp_path)
     space = problem(groups=4).space
@@ -212,3 +216,7 @@ def test_a_users_agent_is_found_by_its_module(problem, tmp_path, monkeypatch):
     for name, said in [("my_agents:None", "None"), ("nowhere:X", "nowhere"), ("my_agents:three", "no factory")]:
         with pytest.raises(InputError, match=rf"--agent {name}.*{said}"):
             agents.find(name)
+    with pytest.raises(InputError, match="no factory"):
+        agents.find("my_agents:none")
+    with pytest.raises(InputError, match="no Agent"):
+        agents.create("my_agents:mute", space, 10, 0)

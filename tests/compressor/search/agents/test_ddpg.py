@@ -6,6 +6,7 @@ import torch
 
 from ortrim.compressor.search import agents
 from ortrim.compressor.search.agents.ddpg import DDPG, Settings
+from ortrim.compressor.search.agents.ddpg_guided import GuidedDDPG
 from ortrim.compressor.search.agents.learning import Memory
 from ortrim.compressor.search.reward import better
 from ortrim.compressor.search.space import Outcome
@@ -34,14 +35,14 @@ def best_true_score(trials, problem):
 
 
 @pytest.mark.slow
-def test_it_beats_random_search_at_equal_evaluations(problem):
+def test_the_guided_one_beats_random_search_at_equal_evaluations(problem):
     gains = []
     for seed in range(2):
         scores = {}
-        for name in ("ddpg", "random"):
+        for name in ("ddpg-guided", "random"):
             case = problem(seed)
             scores[name] = best_true_score(search(agents.create(name, case.space, 100, seed), case, 100), case)
-        gains.append(scores["ddpg"] - scores["random"])
+        gains.append(scores["ddpg-guided"] - scores["random"])
     # Seen: 0.08 to 0.2, where the best plans score about 0.9.
     assert min(gains) > 0.04
 
@@ -63,21 +64,49 @@ def test_it_needs_no_damage_hints(problem):
     assert best_true_score(trials, case) > case.true_score(trials[0][0])
 
 
-def test_the_published_form_asks_the_actor_and_nobody_else(problem, monkeypatch):
+def test_it_walks_at_random_and_then_asks_the_actor_and_nobody_else(problem, monkeypatch):
     case = problem(groups=6)
-    agent = DDPG(case.space, 20, 0, Settings(demonstrations=False, mutation=0.0, cutoff=None))
+    agent = agents.create("ddpg", case.space, 20, 0)
+    walked, acted = [], []
+    walk, act = agent._random_walk, agent._act
+    monkeypatch.setattr(agent, "_random_walk", lambda: walked.append(walk()) or walked[-1])
+    monkeypatch.setattr(agent, "_act", lambda more=1.0: acted.append(act(more)) or acted[-1])
+    for maker in ("knapsack", "mutate", "random", "uniform"):
+        monkeypatch.setattr(agent.planner, maker, lambda *args, **more: pytest.fail("not AMC's"))
+    plans = [tuple(plan.values()) for plan, _ in search(agent, case, 20)]
+    assert agent.warm_up == 4
+    assert set(plans[:4]) <= set(walked)
+    assert set(plans[4:]) <= set(acted)
+
+
+def test_a_plan_that_comes_up_again_is_drawn_anew_under_more_noise(problem, monkeypatch):
+    case = problem(groups=6)
+    agent = DDPG(case.space, 20, 0, FAST)
+    search(agent, case, 20)
+    same = agent.known and next(iter(agent.known))
+    asked = []
+    act = agent._act
+    # The actor says the same again and again, until the noise is at twice what it is time for.
+    monkeypatch.setattr(agent, "_act", lambda more=1.0: asked.append(more) or (act(more) if more >= 2.0 else same))
+    assert tuple(agent.ask().values()) != same
+    assert asked[:3] == [1.0, 1.5, 2.0]
+
+
+def test_the_guided_one_leaves_a_fifth_of_the_later_plans_to_the_actor(problem, monkeypatch):
+    case = problem(groups=6)
+    agent = GuidedDDPG(case.space, 100, 0)
+    monkeypatch.setattr(agent, "_update", lambda: None)
     calls = []
     monkeypatch.setattr(agent, "_act", lambda act=agent._act: calls.append(1) or act())
-    monkeypatch.setattr(agent.planner, "knapsack", lambda weights: pytest.fail("a demonstration"))
-    search(agent, case, 20)
-    assert agent.warm_up == 4
-    assert len(calls) == 16
+    first = search(agent, case, 100)[0][0]
+    assert tuple(first.values()) == agents.create("ddpg", problem(groups=6).space, 1, 0).planner.knapsack(np.ones(6))
+    assert 8 <= len(calls) <= 24
 
 
 def test_the_actor_learns_what_pays(problem):
     """One group alone decides the score: the actor must come to keep it wide and cut the others."""
     case = problem(3, groups=4, bias=1.0)
-    settings = Settings(demonstrations=0.0, mutation=0.0, actor_rate=1e-3, updates=20)
+    settings = Settings(actor_rate=1e-3, updates=20)
     agent = DDPG(case.space, 80, 0, settings)
     for _ in range(80):
         plan = agent.ask()

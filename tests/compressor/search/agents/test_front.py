@@ -1,8 +1,10 @@
 """Agents for several targets in one search."""
 
+import numpy as np
 import pytest
 
 from ortrim.compressor.search import agents
+from ortrim.compressor.search.agents import Agent
 from ortrim.compressor.search.agents.front import Front
 from ortrim.compressor.search.space import Outcome
 
@@ -61,6 +63,74 @@ def test_it_is_exhausted_when_all_are(problem):
         front.tell(plan, Outcome(0.5, case.truth.ratio(plan)))
     assert front.exhausted
     assert front.ask().keys() == case.space.full.keys()
+
+
+def test_schedules_go_by_what_each_agent_asked_for(problem):
+    """Of 30 evaluations each of three agents has 10: after 15 in all each is half through, not beyond the end."""
+    case = problem(6, groups=6)
+    front = Front("ortrim", case.space, TARGETS, 30, 0)
+    search(front, case, 15)
+    for agent in front.agents:
+        assert agent.asked == 5
+        agent.assistant.predict = lambda plans: (np.zeros(len(plans)), np.ones(len(plans)))
+        # Four of ten were told when the fifth was asked for: the share of uncertainty that counts.
+        assert agent._value(np.zeros((1, 6), int)) == pytest.approx(-(0.2 + 0.8 * 0.6))
+
+
+@pytest.mark.parametrize("name", ["ddpg", "sac"])
+def test_what_is_learned_from_the_past_fades_with_an_agents_own_plans(name, problem, monkeypatch):
+    module = f"ortrim.compressor.search.agents.{name}"
+    case = problem(6, groups=4)
+    front = Front(name, case.space, TARGETS, 30, 0)
+    for agent in front.agents:
+        agent._update = agent._batch
+    seen = []
+    monkeypatch.setattr(f"{module}.draw", lambda batch, own, cut, past, progress, rng: seen.append(progress))
+    search(front, case, 15)
+    assert max(seen) == 0.5
+
+
+def test_greedy_spends_its_share_of_the_evaluations(problem):
+    case = problem(1, groups=10, bias=1.0)
+    front = Front("greedy", case.space, TARGETS, 90, 0)
+    spent = []
+    while len(spent) < 90:
+        plan = front.ask()
+        if front.exhausted:
+            break
+        spent.append(plan)
+        front.tell(plan, case.evaluate(plan))
+    assert len(spent) > 60
+
+
+class Moody(Agent):
+    """Has nothing new until it is told something."""
+
+    def __init__(self, space):
+        self.space, self.asked, self.told = space, 0, 0
+        self._exhausted = True
+
+    exhausted = property(lambda self: self._exhausted)
+
+    def ask(self):
+        self.asked += 1
+        self._exhausted = self.told == 0
+        return self.space.narrowest
+
+    def tell(self, plan, outcome):
+        self.told += 1
+
+
+def test_an_agent_that_had_nothing_new_is_asked_again_once_the_table_has_moved(problem):
+    case = problem(5, groups=6)
+    front = Front("random", case.space, TARGETS, 12, 0)
+    front.agents[0] = moody = Moody(case.space)
+    plans = [front.ask(), front.ask(), front.ask()]
+    # One try, and no second one before anything is told.
+    assert moody.asked == 1
+    assert case.space.narrowest not in plans
+    front.tell(plans[0], case.evaluate(plans[0]))
+    assert case.space.narrowest in [front.ask() for _ in range(3)]
 
 
 @pytest.mark.parametrize("name", ["random", "sac"])

@@ -99,9 +99,10 @@ def test_plans_of_another_target_are_brought_to_the_new_one_and_tried_first(prob
     agent.warm(Past((source,)))
     best = source.trials[int(np.argmax(source.rewards()))].row
     assert not agent.budget.fits(best)
+    brought = agent.planner.settle(agent.planner.index(best), agent.planner.rates, np.ones(10, bool))
     first = tuple(agent.ask().values())
     assert agent.budget.fits(first)
-    assert first == agent.planner.settle(agent.planner.index(best), agent.planner.rates, np.ones(10, bool))
+    assert first == brought
 
 
 @pytest.mark.slow
@@ -118,6 +119,28 @@ def test_a_past_with_another_target_saves_evaluations(problem):
             scores.append(best_after(agent, case, 12))
         gains.append(scores[1] - scores[0])
     assert np.mean(gains) > 0.0
+
+
+@pytest.mark.parametrize("name", ["ddpg", "sac"])
+def test_screens_know_what_came_of_these_groups_before(name, problem):
+    """The hints have one group's damage off by far; outcomes of an earlier search tell."""
+    source = searched(problem(7, groups=8, target=0.75, hints=1.5), 60)
+    case = problem(7, groups=8, hints=1.5)
+    agent = agents.create(name, case.space, 20, 0)
+    agent.settings = replace(agent.settings, rehearsal=0)
+    agent.warm(Past((source,)))
+    assistant = agent.screen.assistant
+    assert (assistant.inherited, assistant.observed) == (60, 0)
+    rng = np.random.default_rng(0)
+    plans = np.stack([rng.integers(0, agent.planner.last + 1) for _ in range(60)])
+    losses = [1.0 - case.true_score(case.space.plan(agent.planner.row(plan))) for plan in plans]
+    hints = assistant.damage[np.arange(8), plans].sum(axis=1)
+    assert np.corrcoef(assistant.predict(plans)[0], losses)[0, 1] > np.corrcoef(hints, losses)[0, 1] + 0.01
+    other = replace(searched(problem(4, groups=6), 20, "model"))
+    agent = agents.create(name, case.space, 20, 0)
+    agent.settings = replace(agent.settings, rehearsal=0)
+    agent.warm(Past((other,)))
+    assert agent.screen.assistant.inherited == 0
 
 
 def test_a_past_of_other_groups_alone_hands_no_plans_down(problem):
