@@ -338,7 +338,8 @@ class _Job:
         model = graph.finish(small, facts.header(traced.spec, score, self.seed, settings.epochs, extra))
         latency = None
         if chosen is not None and self.meter is not None:
-            latency = self.meter.final(chosen.plan, model, recovered=True)
+            limit = None if trainer.search is None else trainer.search.offer.target
+            latency = self.meter.final(chosen.plan, model, recovered=True, limit=limit)
         return Finished(
             model,
             scorer.baseline,

@@ -110,9 +110,14 @@ class SeveralMeters:
             found.append(replace(one, ratio=scale * one.ratio, low=scale * one.low, high=scale * one.high))
         return replace(max(found, key=lambda one: one.ratio), spent=spent, by_device=tuple(by_device))
 
-    def final(self, plan: Widths, model: onnx.ModelProto, *, recovered: bool = False) -> Ratio:
+    def final(
+        self, plan: Widths, model: onnx.ModelProto, *, recovered: bool = False, limit: float | None = None
+    ) -> Ratio:
         """The worst device's ratio, in terms of the first one's target."""
-        found = [meter.final(plan, model, recovered=recovered) for meter in self.meters]
+        found = [
+            meter.final(plan, model, recovered=recovered, limit=None if limit is None else limit / scale)
+            for meter, scale in zip(self.meters, self.scales, strict=True)
+        ]
         if recovered or _key(plan) not in self._recovered:
             self._finals[_key(plan)] = found
         if recovered:

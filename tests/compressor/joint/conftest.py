@@ -82,7 +82,7 @@ class FormulaMeter:
         ratio = self.prediction.ratio(plan) + self.more
         return Quick(ratio, ratio, ratio, 2.0, 2.0 * ratio)
 
-    def final(self, plan, model, *, recovered=False):
+    def final(self, plan, model, *, recovered=False, limit=None):
         self.finally_ += 1
         ratio = self.prediction.ratio(plan) + self.more
         return Ratio(ratio, ratio, ratio, 0.95, latency(2.0), latency(2.0 * ratio), 0.0, False)

@@ -236,7 +236,7 @@ def test_a_plan_is_chosen_with_something_to_spare(run, meter):
     seen = []
     final = meter.final
 
-    def tight(plan, model, *, recovered=False):
+    def tight(plan, model, *, recovered=False, limit=None):
         found = final(plan, model)
         if not recovered:
             seen.append(plan)
@@ -253,7 +253,7 @@ def test_a_plan_is_chosen_with_something_to_spare(run, meter):
 def test_a_net_that_misses_the_target_in_the_end_is_kept_and_the_job_has_failed(run, meter, tmp_path):
     final, steady = meter.final, False
 
-    def slower(plan, model, *, recovered=False):
+    def slower(plan, model, *, recovered=False, limit=None):
         found = final(plan, model)
         return replace(found, value=0.612) if recovered and not steady else found
 

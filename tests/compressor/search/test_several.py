@@ -53,7 +53,7 @@ class FakeMeter:
         self.limits.append(limit)
         return Quick(self.share, self.share - 0.01, self.share + 0.01, 1.0, self.share, {"measuring": 0.5})
 
-    def final(self, plan, model, *, recovered=False):
+    def final(self, plan, model, *, recovered=False, limit=None):
         share = self.share + 0.01 * recovered
         times = latency(self.milliseconds), latency(share * self.milliseconds)
         return Ratio(share, share, share, 0.95, *times, 0.0, False)
