@@ -129,7 +129,7 @@ class PruningEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     Args:
         space: choices, latency table and target.
         evaluate: slims, corrects, scores and measures one plan.
-        budget: share it to share the correction of the table; by default the environment keeps its own.
+        budget: of a search, which corrects it; by default the environment has its own, and corrects it by what it sees.
         lower_wall: also stop pruning where the target is met already (see `Budget.bounds`).
 
     Raises:
@@ -147,6 +147,7 @@ class PruningEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.space = space
         self.evaluate = evaluate
         self.walk = Walk(budget or Budget(space), lower_wall=lower_wall)
+        self._corrects = budget is None
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (self.walk.state_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
         self._row: list[int] = []
@@ -167,5 +168,6 @@ class PruningEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             return state, 0.0, False, False, {}
         plan = self.space.plan(self._row)
         outcome = self.evaluate(plan)
-        self.walk.budget.observe(tuple(self._row), outcome.ratio)
+        if self._corrects:
+            self.walk.budget.observe(tuple(self._row), outcome.ratio)
         return state, reward(outcome, self.space.target), True, False, {"plan": plan, "outcome": outcome}

@@ -7,6 +7,7 @@
 """
 
 from .base import Agent, BudgetAgent, replay
+from .learner import LearnerAgent
 from .registry import create, find, names, register
 
-__all__ = ["Agent", "BudgetAgent", "create", "find", "names", "register", "replay"]
+__all__ = ["Agent", "BudgetAgent", "LearnerAgent", "create", "find", "names", "register", "replay"]
