@@ -52,8 +52,11 @@ class Finalists:
     more caution after every miss: on a machine that has become busy all of the best would miss, one after the other.
     """
 
-    def __init__(self, evaluator: Evaluator, trials: Sequence[Trial], target: float) -> None:
-        self._evaluator, self._target = evaluator, target
+    def __init__(
+        self, evaluator: Evaluator, trials: Sequence[Trial], target: float, *, exhausted: bool = False
+    ) -> None:
+        """`exhausted`: the search had nothing more to try; told to the user where none meets the target."""
+        self._evaluator, self._target, self._exhausted = evaluator, target, exhausted
         self._left = sorted(trials, key=lambda trial: (-trial.score, trial.ratio))
         self._count = len(trials)
         self._fastest = min((trial.ratio for trial in trials), default=np.inf)
@@ -90,9 +93,13 @@ class Finalists:
                 f"{self._misses} candidates that seemed to meet {asked} missed it when they were measured thoroughly: "
                 "the device is not steady; try again with --resume, or ask for less"
             )
+        more = (
+            "there is nothing else to try: ask for less"
+            if self._exhausted
+            else "ask for less, or allow more --episodes"
+        )
         raise TargetError(
-            f"no candidate out of {self._count} meets {asked}: the fastest was measured at {self._fastest:.3f}x; "
-            "ask for less, or allow more --episodes"
+            f"no candidate out of {self._count} meets {asked}: the fastest was measured at {self._fastest:.3f}x; {more}"
         )
 
     def missed(self, winner: Winner) -> None:

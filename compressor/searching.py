@@ -60,7 +60,8 @@ class Found:
 
     def finalists(self, target: float) -> Finalists:
         """Candidates that meet a target."""
-        return Finalists(self.evaluator, [trial for trial in self.evaluator.trials if not trial.failed], target)
+        trials = [trial for trial in self.evaluator.trials if not trial.failed]
+        return Finalists(self.evaluator, trials, target, exhausted=self.searched.exhausted)
 
 
 def meter_of(job: Job, subject: Subject, devices: Sequence[str], trials: Trials) -> Meter:

@@ -17,6 +17,8 @@ __all__ = ["Gathered", "choose_measure"]
 
 _ELEMENTS = 32 << 20
 """Numbers of the original's outputs that are kept over all samples: 128 MB."""
+_FEWEST_HITS = 5
+"""Images more that a shift of the labels must put right before it is suggested."""
 _FEWEST = 4096
 
 Form = Literal["classes", "map", "tensors"]
@@ -153,11 +155,11 @@ def _targets(dataset: Dataset, classes: int, label_offset: int) -> np.ndarray:
 
 
 def _shift_hint(top: np.ndarray, targets: np.ndarray, label_offset: int) -> list[str]:
-    """Whether the original would be much better with labels that are shifted by one."""
+    """Whether the original would be much better with labels that are shifted by one, by more images than a few."""
     now = float(np.mean(top == targets))
     for shift in (1, -1):
         then = float(np.mean(top == targets + shift))
-        if then > 2 * now + 0.05:
+        if then > 2 * now + 0.05 and (then - now) * len(targets) >= _FEWEST_HITS:
             return [
                 f"the original scores {100 * now:.1f} %, and {100 * then:.1f} % if all labels are shifted by {shift}: "
                 f"should --label-offset be {label_offset + shift}?"

@@ -127,6 +127,8 @@ class Searched:
     """Spent in `ask` and `tell`."""
     interrupted: bool
     """Whether Ctrl-C ended it."""
+    exhausted: bool = False
+    """Whether the agent had nothing more to ask for: more episodes would not help."""
 
 
 def search(
@@ -158,7 +160,7 @@ def search(
         best = trial if better(trial.outcome, best.outcome if best else None, target) else best
     done = len(before)
     thought = evaluator.tally.seconds.get(AGENT, 0.0)
-    interrupted = False
+    interrupted = exhausted = False
     with progress:
         try:
             while done < episodes:
@@ -168,6 +170,7 @@ def search(
                     )
                 pending = ()
                 if not plans:
+                    exhausted = True
                     break
                 for trial in evaluator.evaluate(plans):
                     with evaluator.tally.timed(AGENT):
@@ -181,4 +184,4 @@ def search(
             interrupted = True
     if not interrupted and evaluator.failures and len(evaluator.failures) == done:
         raise evaluator.failures[-1]
-    return Searched(evaluator.tally.seconds.get(AGENT, 0.0) - thought, interrupted)
+    return Searched(evaluator.tally.seconds.get(AGENT, 0.0) - thought, interrupted, exhausted)

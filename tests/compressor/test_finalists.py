@@ -76,6 +76,13 @@ def test_it_is_given_up_in_the_end():
     assert len(machine.measured) == MOST_MISSES
 
 
+@pytest.mark.parametrize(("exhausted", "said"), [(True, "nothing else to try"), (False, "more --episodes")])
+def test_none_is_fast_enough(exhausted, said):
+    trials = [trial(1, 0.9, 0.9)]
+    with pytest.raises(TargetError, match=said):
+        next(Finalists(Machine(trials), trials, 0.6, exhausted=exhausted))
+
+
 def test_nothing_was_tried():
     with pytest.raises(TargetError, match="before its first candidate"):
         next(Finalists(Machine([]), [], 0.6))

@@ -97,6 +97,13 @@ def test_labels_may_be_shifted():
     assert "--label-offset be 1" in build(background, data, label_offset=0).notes[0]
 
 
+def test_two_images_are_no_reason_to_shift_labels():
+    data = dataset(np.concatenate([SAMPLES] * 4)[:20], [0, 1] + [3] * 18)
+    shifted = build(linear(np.eye(3, 4, k=1)), data)
+    assert shifted.baseline.value < 0.5
+    assert not any("--label-offset" in note for note in shifted.notes)
+
+
 def test_labels_beyond_the_classes():
     with pytest.raises(DataError, match=r"d.npz: label 3 is beyond the model's classes 0..2"):
         build(linear(EYE), dataset(SAMPLES, [0, 1, 3, 1, 2]))
