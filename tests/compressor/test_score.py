@@ -98,7 +98,7 @@ def test_labels_may_be_shifted():
 
 
 def test_two_images_are_no_reason_to_shift_labels():
-    data = dataset(np.concatenate([SAMPLES] * 4)[:20], [0, 1] + [3] * 18)
+    data = dataset(np.concatenate([SAMPLES] * 4)[:20], [0, 1] + [0, 3, 0] + [3, 0, 0, 3, 0] * 3)
     shifted = build(linear(np.eye(3, 4, k=1)), data)
     assert shifted.baseline.value < 0.5
     assert not any("--label-offset" in note for note in shifted.notes)
