@@ -154,7 +154,8 @@ def search_net(
         sitting.notes.append(f"the search was interrupted after {len(trials)} of {job.episodes} candidates")
     if failed := sum(trial.failed for trial in trials):
         sitting.notes.append(f"{failed} of {len(trials)} candidates could not be scored or measured; log.txt says why")
-    seconds = sitting.stages.end("search")
+    # Of the sittings before, what their candidates took.
+    seconds = sitting.stages.end("search") + sum(trial.seconds for trial in before)
     return Found(evaluator, space, searched, seconds)
 
 

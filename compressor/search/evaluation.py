@@ -124,7 +124,7 @@ class Searched:
     """How a search went."""
 
     agent_seconds: float
-    """Spent in `ask` and `tell`."""
+    """Spent in `ask` and `tell`, in the sittings before, too."""
     interrupted: bool
     """Whether Ctrl-C ended it."""
     exhausted: bool = False
@@ -159,7 +159,6 @@ def search(
     for trial in before:
         best = trial if better(trial.outcome, best.outcome if best else None, target) else best
     done = len(before)
-    thought = evaluator.tally.seconds.get(AGENT, 0.0)
     interrupted = exhausted = False
     with progress:
         try:
@@ -184,4 +183,4 @@ def search(
             interrupted = True
     if not interrupted and evaluator.failures and len(evaluator.failures) == done:
         raise evaluator.failures[-1]
-    return Searched(evaluator.tally.seconds.get(AGENT, 0.0) - thought, interrupted, exhausted)
+    return Searched(evaluator.tally.seconds.get(AGENT, 0.0), interrupted, exhausted)
