@@ -2,8 +2,10 @@
 
 An agent searches a source; then one of its kind searches the target, without and with that past. The gain of a search
 is its best score less that of the uniform plan; counted are the evaluations until 98 % of the plain agent's final gain
-is reached, and a search that never reaches it counts with all of its evaluations, as a failure. The same model and
-target is memory, not transfer, and a row of its own.
+is reached, and a search that never reaches it counts with all of its evaluations, as a failure. As in `search.py`,
+agents see measured ratios with their scatter, and whether a plan met the target is said without it. The same model and
+target is memory, not transfer, and a row of its own. A row that is there is not made again: after a change of the agents,
+begin with an empty `results/history.json`.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def search(
         plan = agent.ask()
         outcome = evaluate(plan)
         agent.tell(plan, outcome)
-        best = max(best, outcome.score) if outcome.ratio <= target else best
+        best = max(best, outcome.score) if evaluate.bench.expected_ratio(plan) <= target else best
         curve.append(best)
         row = space.row(plan)
         trials.append(OldTrial(row, outcome, ahead_of(walk, row)))
@@ -94,6 +96,7 @@ def main(cases: tuple[str, ...], agents: tuple[str, ...], seeds: tuple[int, ...]
                 rows.append(
                     {
                         **mark,
+                        "date": conditions()["date"],
                         "uniform": round(start, 4),
                         "plain_best": round(plain[-1], 4),
                         "warm_best": round(warm[-1], 4),
@@ -116,7 +119,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for case, agent in dict.fromkeys((row["case"], row["agent"]) for row in rows):
         own = [row for row in rows if (row["case"], row["agent"]) == (case, agent)]
-        plain = [row["plain_evaluations"] for row in own]
+        plain = [row["plain_evaluations"] or row["episodes"] for row in own]
         warm = [row["warm_evaluations"] or row["episodes"] for row in own]
         failures = sum(row["warm_evaluations"] is None for row in own)
         fewer = np.median([a / b for a, b in zip(plain, warm, strict=True)])
