@@ -4,8 +4,8 @@ An agent searches a source; then one of its kind searches the target, without an
 is its best score less that of the uniform plan; counted are the evaluations until 98 % of the plain agent's final gain
 is reached, and a search that never reaches it counts with all of its evaluations, as a failure. As in `search.py`,
 agents see measured ratios with their scatter, and whether a plan met the target is said without it. The same model and
-target is memory, not transfer, and a row of its own. A row that is there is not made again: after a change of the agents,
-begin with an empty `results/history.json`.
+target is memory, not transfer, and a row of its own. A row that is there is not made again: after a change of the
+agents, begin without `results/history.json`.
 """
 
 from __future__ import annotations

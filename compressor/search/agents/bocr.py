@@ -37,7 +37,7 @@ from ..past import Past
 from ..reward import reward
 from ..space import Choice, Outcome, Space
 from .base import BudgetAgent
-from .inherited import handed_down
+from .inherited import handed_down, learn_latency
 from .learning import in_spreads, one_thread
 from .registry import register
 
@@ -119,6 +119,7 @@ class BOCR(BudgetAgent):
         self.low, self.high = self._bounds()
 
     def warm(self, past: Past) -> bool:
+        learn_latency(past, self.budget)
         self.handed_down = handed_down(past, self.planner)
         return bool(self.handed_down)
 

@@ -43,7 +43,7 @@ from ..past import Past
 from ..reward import reward
 from ..space import Outcome, Space
 from .base import BudgetAgent
-from .inherited import Inherited, draw
+from .inherited import Inherited, draw, learn_latency
 from .learning import Memory, follow, in_spreads, one_thread, perceptron
 from .registry import register
 from .screen import Screen
@@ -115,6 +115,7 @@ class DDPG(BudgetAgent):
         self.screen: Screen | None = None
 
     def warm(self, past: Past) -> bool:
+        learn_latency(past, self.budget)
         self.inherited = Inherited(past, self.settings.cutoff or 3.0)
         self.screen = Screen(self, past)
         self.warm_up = max(1, self.warm_up // 3)

@@ -11,19 +11,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..budget import Row
+from ..budget import Budget, Row
 from ..past import Past, Source
 from ..space import Choice
 from .learning import Memory, in_spreads
 from .planner import Planner, damage_curve
 
-__all__ = ["Inherited", "damage_weights", "draw", "handed_down", "known_losses"]
+__all__ = ["Inherited", "damage_weights", "draw", "handed_down", "known_losses", "learn_latency"]
 
 HANDED_DOWN = 4
 """Plans of earlier searches that are tried first."""
 KNOWN = 40
 """Outcomes of each earlier search that an assistant learns."""
+MEASURED = 12
+"""Latencies of each earlier search that correct the table: few, since the device may have changed its mind since."""
 
+_SAME_LATENCY = ("memory", "target", "images", "weights")
+"""Relations in which a plan takes as long as it did."""
 _WILD = 6.0
 """Losses further above the best than this many spreads say nothing of single groups."""
 _RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -102,6 +106,18 @@ def handed_down(past: Past, planner: Planner) -> list[Row]:
                 if row not in rows:
                     rows.insert(0, row)
     return rows[-HANDED_DOWN:]
+
+
+def learn_latency(past: Past, budget: Budget) -> None:
+    """Correct a budget's table by what earlier searches measured of the same net on the same device.
+
+    Without, the first plans of a search miss the target by as much as the table is off there.
+    """
+    for source in past.sources:
+        if source.relation in _SAME_LATENCY:
+            for at in np.argsort(source.rewards())[::-1][:MEASURED]:
+                trial = source.trials[at]
+                budget.correction.observe(trial.ahead[-1][0], trial.outcome.ratio)
 
 
 def known_losses(past: Past, planner: Planner) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ Here
    each group has its own. Draws themselves are each group's own throughout;
 5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. Where the
    groups are the same, their best plans, brought to the new budget, are the first proposals, and the assistant knows
-   their outcomes.
+   their outcomes. What was measured of the same net on the same device corrects the table from the start.
 
 The combination is ours.
 """
@@ -32,7 +32,7 @@ from ..past import Past
 from ..space import Outcome, Space
 from .assistant import Assistant
 from .base import BudgetAgent
-from .inherited import damage_weights, handed_down, known_losses
+from .inherited import damage_weights, handed_down, known_losses, learn_latency
 from .registry import register
 
 __all__ = ["Ortrim"]
@@ -83,6 +83,7 @@ class Ortrim(BudgetAgent):
         """Plans of earlier searches, the best last; they are asked for first."""
 
     def warm(self, past: Past) -> bool:
+        learn_latency(past, self.budget)
         planner = self.planner
         planner.damage = planner.damage * damage_weights(past, self.space.choices)[:, None]
         self.assistant = Assistant(planner.damage)

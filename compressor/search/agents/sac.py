@@ -35,7 +35,7 @@ from ..past import Past
 from ..reward import reward
 from ..space import Outcome, Space
 from .base import BudgetAgent
-from .inherited import Inherited, draw
+from .inherited import Inherited, draw, learn_latency
 from .learning import Memory, follow, in_spreads, one_thread, perceptron
 from .registry import register
 from .screen import Screen
@@ -111,6 +111,7 @@ class SAC(BudgetAgent):
         self.screen: Screen | None = None
 
     def warm(self, past: Past) -> bool:
+        learn_latency(past, self.budget)
         self.inherited = Inherited(past, self.settings.cutoff, self.context)
         self.screen = Screen(self, past)
         self.warm_up = max(1, self.warm_up // 3)

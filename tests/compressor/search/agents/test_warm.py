@@ -55,6 +55,25 @@ def test_the_same_past_and_seed_give_the_same_plans_within_the_budget(name, prob
     assert [cold.ask() for _ in range(3)] != plans[0][:3]
 
 
+@pytest.mark.parametrize(
+    ("relation", "known"), [("target", True), ("images", True), ("device", False), ("model", False)]
+)
+def test_the_table_is_corrected_by_what_was_measured_on_the_same_device(relation, known, problem):
+    """The table is off by a tenth of the saving: what a plan takes is known before the first candidate."""
+    case = problem(1, groups=8, target=0.6)
+    agent = agents.create("ortrim", case.space, 40, 0)
+    source = searched(problem(1, groups=8, target=0.8), 40, relation)
+    agent.warm(Past((source,)))
+    plans = [agents.create("random", case.space, 1, seed).ask() for seed in range(12)]
+    rows = [case.space.row(plan) for plan in plans]
+    errors = [
+        agent.budget.correction.corrected(agent.budget.predicted(row)) - case.true_ratio(plan)
+        for row, plan in zip(rows, plans, strict=True)
+    ]
+    plain = [agent.budget.predicted(row) - case.true_ratio(plan) for row, plan in zip(rows, plans, strict=True)]
+    assert (abs(np.mean(errors)) < 0.5 * abs(np.mean(plain))) == known
+
+
 def test_agents_that_learn_nothing_say_so(problem):
     past = Past((searched(problem(1, groups=4), 12),))
     for name in ("random", "uniform", "knapsack", "greedy"):
