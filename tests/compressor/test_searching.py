@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ortrim.compressor.precision import Scheme
+from ortrim.compressor.search.evaluation import Searched
 from ortrim.compressor.search.meter import Quick
 from ortrim.compressor.search.trials import Trials
 from ortrim.compressor.searching import Found, conversion_of
@@ -44,6 +45,6 @@ def test_each_device_has_a_conversion_of_its_own(residual, images):
 def test_failed_candidates_are_no_finalists(tmp_path):
     with Trials.create(tmp_path / "trials.sqlite") as trials:
         trials.add_failed({"a": 4}, 1.0)
-        found = Found(SimpleNamespace(trials=trials), None, None, 0.0)
+        found = Found(SimpleNamespace(trials=trials), None, Searched(0.0, False), 0.0)
         with pytest.raises(TargetError, match="before its first candidate"):
             next(found.finalists(0.5))
