@@ -65,9 +65,10 @@ def command(
     place = Device.parse(device)
     if place.is_remote:
         raise InputError(f"--device {device}: images are run on this machine, e.g. on cpu; services measure latency")
-    spec = InputSpec.from_model(read(model), size)
+    candidate = read(model)
+    spec = InputSpec.from_model(candidate, size)
     # Told before the images are read, as is a damaged file.
-    found = None if reference is None else misfit(read(model), read(reference), "output")
+    found = None if reference is None else misfit(candidate, read(reference), "output")
     if found is not None:
         raise InputError(f"{model} cannot be compared with --reference {reference}: {found}")
     dataset = load_data(data, spec, preprocessing)

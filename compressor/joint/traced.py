@@ -28,7 +28,6 @@ from ... import graph
 from ...errors import InputError
 from ...graph.protos import tensor_shapes
 from ...graph.torch_module import OnnxModule
-from ...graph.torch_module.trainable import naming
 from ...models.build import Net
 from ...models.foreign import refusing
 
@@ -70,8 +69,7 @@ def trace_for_training(net: Net) -> Traced:
         ModelError: an operator that torch lacks.
     """
     model, named, more = _named_model(net)
-    with naming(model, more):
-        module = graph.to_torch(model)
+    module = graph.to_torch(model, parameters=more)
     if named:
         own = _state(net.module)
         with torch.no_grad():

@@ -16,6 +16,7 @@ Importing this package imports torch; `ortrim.graph` does it when one of its two
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import onnx
 
@@ -28,10 +29,14 @@ from .write import write_back
 __all__ = ["Context", "Kernel", "Node", "OnnxModule", "names", "operator", "to_torch", "write_back"]
 
 
-def to_torch(source: str | os.PathLike[str] | onnx.ModelProto) -> OnnxModule:
+def to_torch(source: str | os.PathLike[str] | onnx.ModelProto, *, parameters: Collection[str] = ()) -> OnnxModule:
     """A torch module that computes what the graph does; it is in evaluation mode.
+
+    Args:
+        parameters: initializers of floats that are parameters too, although nothing in the graph tells: a class token
+            looks like any constant.
 
     Raises:
         ModelError: as `load`; or an operator or type without a counterpart in torch, named in one line.
     """
-    return OnnxModule(ensure_loaded(source)).eval()
+    return OnnxModule(ensure_loaded(source), parameters).eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx
 import torch
@@ -34,8 +34,11 @@ class OnnxModule(nn.Module):
     `dropout` is set, since most exports have lost theirs and a net should not train with some of it.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        """`model` must be in the form that `load` gives.
+    def __init__(self, model: onnx.ModelProto, parameters: Collection[str] = ()) -> None:
+        """
+        Args:
+            model: in the form that `load` gives.
+            parameters: see `to_torch`.
 
         Raises:
             ModelError: an operator or type that torch lacks; the message names the node.
@@ -49,6 +52,7 @@ class OnnxModule(nn.Module):
         stored = stored_weights(model)
         quantized = latents(model, stored)
         trained = trainable(model, {name: item for name, item in stored.items() if name in quantized})
+        trained |= {tensor.name for tensor in model.graph.initializer if tensor.name in parameters}
         quantized = {name: item for name, item in quantized.items() if item.tensor.name in trained}
         self.quantized = frozenset(item.tensor.name for item in quantized.values())
         """Parameters that stand for integers of the file."""

@@ -7,25 +7,19 @@
   layer scales, and the scale and bias of a normalization that is written out. Reshape, Transpose and the like may lie
   between; so may a division of two computed tensors.
 
-Everything else is a buffer: integers, shapes, constants of one entry, masks, tables of positions, anchors. Whoever
-knows better, since the net's own code is at hand, names more parameters in the model's metadata (`naming`).
+Everything else is a buffer: integers, shapes, constants of one entry, masks, tables of positions, anchors.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import onnx
 from onnx import TensorProto
 
 from ..stored import Stored
 
-__all__ = ["naming", "trainable"]
-
-_NAMED = "ortrim.parameters"
-"""Key of the metadata for initializers that are parameters wherever they are used."""
+__all__ = ["trainable"]
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -74,18 +68,7 @@ def trainable(model: onnx.ModelProto, stored: Mapping[str, Stored]) -> frozenset
             node.op_type == "Div" and computed.issuperset(inputs)
         ):
             layered.update(node.output)
-    named = next((json.loads(item.value) for item in model.metadata_props if item.key == _NAMED), ())
-    return frozenset(found) | {name for name in named if name in weights}
-
-
-@contextmanager
-def naming(model: onnx.ModelProto, names: Iterable[str]) -> Iterator[None]:
-    """Inside, these floating initializers are parameters of every module that is made of the model."""
-    model.metadata_props.add(key=_NAMED, value=json.dumps(sorted(names)))
-    try:
-        yield
-    finally:
-        del model.metadata_props[-1]
+    return frozenset(found)
 
 
 def _is_vector(tensor: onnx.TensorProto) -> bool:

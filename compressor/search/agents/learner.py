@@ -16,6 +16,7 @@ import threading
 from abc import abstractmethod
 from queue import SimpleQueue
 
+from ....errors import JobError
 from ..budget import Row
 from ..environment import PruningEnv
 from ..space import Outcome, Space, Widths
@@ -51,7 +52,7 @@ class LearnerAgent(BudgetAgent):
         """Learn on the environment, for about `episodes` episodes of `env.walk.steps` steps, seeded with `seed`.
 
         Raises:
-            Exception: any; the search ends with it.
+            Exception: any; the search ends with it, as a `JobError`.
         """
 
     # -- in the learner's thread -------------------------------------------------------------------------------------
@@ -93,7 +94,8 @@ class LearnerAgent(BudgetAgent):
         if self._waiting is None:
             self._ended = True
             if self._error is not None:
-                raise self._error
+                reason = f"{type(self._error).__name__}: {self._error}"
+                raise JobError(f"{type(self).__name__}, the agent's learner, failed: {reason}") from self._error
         return self._waiting
 
     def ask(self) -> dict[str, int]:

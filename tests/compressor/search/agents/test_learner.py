@@ -6,6 +6,7 @@ import pytest
 from ortrim.compressor.search import agents
 from ortrim.compressor.search.agents import LearnerAgent
 from ortrim.compressor.search.agents.learner import REPEATS
+from ortrim.errors import JobError
 
 
 class Climber(LearnerAgent):
@@ -113,5 +114,5 @@ def test_its_failure_ends_the_search(problem):
     made = problem(groups=4)
     agent = Quits(made.space, 10, 0)
     agent.fails = True
-    with pytest.raises(ZeroDivisionError, match="of the learner's own"):
+    with pytest.raises(JobError, match=r"Quits.*ZeroDivisionError: of the learner's own"):
         searched(agent, made, 10)
