@@ -12,8 +12,22 @@ import numpy as np
 __all__ = ["report"]
 
 AT = (20, 50, 100, 300)
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 460, 64, 44, 16, 150
-COLOURS = ("#0a6c9b", "#b0520b", "#17693f", "#7b3fa0", "#a52a2a", "#5b6875", "#b8860b", "#008b8b", "#c71585")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 920, 460, 64, 44, 16, 170
+COLOURS = (
+    "#0a6c9b",
+    "#b0520b",
+    "#17693f",
+    "#7b3fa0",
+    "#a52a2a",
+    "#5b6875",
+    "#b8860b",
+    "#008b8b",
+    "#c71585",
+    "#3d3d3d",
+    "#8fbc4a",
+    "#5f9ea0",
+)
+"""As many as there are agents; more would share some."""
 
 
 def report(runs: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -73,6 +87,7 @@ def _picture(curves: Mapping[str, np.ndarray]) -> str:
         for n in np.linspace(0, last, 6)
     ]
     parts.append(f'<text x="{x(last / 2):.1f}" y="{HEIGHT - 6}" text-anchor="middle">evaluations</text>')
+    parts.append(f'<text x="8" y="{HEIGHT - 6}">best score of a net that meets the target</text>')
     order = sorted(means, key=lambda agent: -float(means[agent][-1]))
     for number, agent in enumerate(order):
         colour, mean = COLOURS[number % len(COLOURS)], means[agent]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from itertools import combinations
+from operator import index
 
 import numpy as np
 
@@ -95,9 +96,13 @@ class ChannelGroup:
         """`units` sorted and without repeats.
 
         Raises:
-            PlanError: a unit that is not in `range(size)`, or all of them where the group must keep one.
+            PlanError: a unit that is no whole number or not in `range(size)`, or all of them where the group must keep
+                one.
         """
-        wanted = sorted({int(unit) for unit in units})
+        try:
+            wanted = sorted({index(unit) for unit in units})
+        except TypeError as error:
+            raise PlanError(f"units of group {self.name!r} are whole numbers: {error}") from error
         if wanted and not (wanted[0] >= 0 and wanted[-1] < self.size):
             raise PlanError(f"group {self.name!r} has units 0..{self.size - 1}, got {wanted[0]}..{wanted[-1]}")
         if len(wanted) == self.size and not self.removable:

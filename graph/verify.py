@@ -71,12 +71,14 @@ def verify(
 
     Raises:
         VerificationError: naming the output and the largest difference.
+        ModelError: the original computes no finite number, so that nothing can be told.
     """
     model = ensure_loaded(model)
     analysis = analyze(model) if analysis is None else analysis
     exact = all(analysis.group(name).exact for name, units in removal.items() if len(units))
     reference = zeroed(model, removal, analysis) if exact else model
     inputs, before = _reference(reference, inputs, seed)
+    _check_finite(before)
     after = _slim_probed(small, inputs)
     for value in model.graph.output:
         if value.name not in after:
@@ -149,6 +151,14 @@ def _compare_all(
                 raise VerificationError(f"output {name!r} has {len(got)} parts, the original's has {len(expected)}")
             for part, array in expected.items():
                 _compare(part, array, got[part], values=values, near_one=name in squashed)
+
+
+def _check_finite(outputs: Mapping[str, object]) -> None:
+    """Raise where an original's numbers say nothing: NaN compares with NaN as well as any."""
+    leaves = dict(leaf for name, value in outputs.items() for leaf in _leaves(name, value))
+    real = {name: array for name, array in leaves.items() if np.issubdtype(array.dtype, np.floating) and array.size}
+    if real and len(real) == len(leaves) and not any(np.isfinite(array).any() for array in real.values()):
+        raise ModelError(f"output {next(iter(real))!r} of the model is not finite: are there NaN among its weights?")
 
 
 def _slim_probed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

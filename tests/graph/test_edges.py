@@ -107,7 +107,7 @@ def test_a_graph_without_weights(net):
 def test_units_that_do_not_exist(net):
     n = net()
     model = load(n.model(n.head(n.conv("x", 4))))
-    for removal in ({"Conv_0": [4]}, {"Conv_0": [-1]}, {"Conv_0": range(4)}, {"nobody": [0]}):
+    for removal in ({"Conv_0": [4]}, {"Conv_0": [-1]}, {"Conv_0": range(4)}, {"nobody": [0]}, {"Conv_0": [1.5]}):
         with pytest.raises(PlanError):
             slim(model, removal)
 

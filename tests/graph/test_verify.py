@@ -146,6 +146,17 @@ def test_values_that_are_not_finite_are_caught(case):
     assert "not finite" in refused(case, wrong)
 
 
+def test_an_original_of_nan_alone_proves_nothing(case):
+    model, small, removal = case
+
+    def spoil(array):
+        return np.full_like(array, np.nan)
+
+    node = next(node.name for node in model.graph.node if node.op_type == "Conv")
+    with pytest.raises(ModelError, match="not finite"):
+        verify(changed(model, node, 1, spoil), changed(small, node, 1, spoil), removal)
+
+
 def test_finite_values_count_where_others_are_not(net):
     """A mask of -inf must not hide the rest."""
     n = net()

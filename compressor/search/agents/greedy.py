@@ -31,6 +31,8 @@ __all__ = ["Greedy"]
 
 OVERSHOOT = 0.7
 """Steps taken over steps planned, about: widths lie on the device's steps, and candidates overshoot."""
+RESERVED = 0.4
+"""Of an even share of the evaluations, what is kept for each step to come."""
 LEAST_LOSS = 1e-4
 """Score lost that counts as none: among candidates that lose less, the one that gains most latency is taken."""
 
@@ -104,7 +106,10 @@ class Greedy(BudgetAgent):
             # A candidate that overshoots makes up for several steps, so what is left is shared out anew each time.
             gap = max(self.budget.correction.corrected(self.budget.predicted(self.centre)) - self.space.target, 1e-9)
             step = (1.0 - self.space.target) / self.steps
-            self.shortlist = max(1, round(left * min(1.0, step / gap) / OVERSHOOT))
+            share = round(left * min(1.0, step / gap) / OVERSHOOT)
+            # Where candidates do not overshoot, the last steps must not go without: one of them meets the target.
+            reserve = round(RESERVED * self.episodes / self.steps * (self.steps - self.step + 1))
+            self.shortlist = max(1, min(share, left - reserve))
             self.waiting, self.tried = self._candidates(), []
             if self.waiting:
                 return
