@@ -104,8 +104,15 @@ class Window:
         cut = [
             slice(max(0, -b), size - max(0, -e)) for size, b, e in zip(x.shape[2:], self.begins, self.ends, strict=True)
         ]
-        room = [(max(0, b), max(0, e)) for b, e in zip(self.begins, self.ends, strict=True)]
-        return np.pad(x[(slice(None), slice(None), *cut)], [(0, 0), (0, 0), *room])
+        x = x[(slice(None), slice(None), *cut)]
+        before, after = ([max(0, room) for room in rooms] for rooms in (self.begins, self.ends))
+        if not any((*before, *after)):
+            return np.ascontiguousarray(x)
+        # numpy.pad fills every axis in turn, which takes twice as long.
+        sizes = [b + size + e for b, size, e in zip(before, x.shape[2:], after, strict=True)]
+        padded = np.zeros((*x.shape[:2], *sizes), dtype=x.dtype)
+        padded[(slice(None), slice(None), *(slice(b, b + n) for b, n in zip(before, x.shape[2:], strict=True)))] = x
+        return padded
 
 
 @dataclass(frozen=True)

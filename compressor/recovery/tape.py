@@ -33,6 +33,7 @@ class Tape:
             threads: for onnxruntime; 0 is its default.
         """
         self._nodes = list(model.graph.node)
+        self._reads = [_reads(node) for node in self._nodes]
         self._opsets, self._ir = list(model.opset_import), model.ir_version
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._made = {name: index for index, node in enumerate(self._nodes) for name in node.output if name}
@@ -83,8 +84,8 @@ class Tape:
     def _live(self, index: int) -> list[str]:
         """What nodes from `index` on read of what is made before."""
         names: dict[str, None] = {}
-        for node in self._nodes[index:]:
-            names.update(dict.fromkeys(_reads(node)))
+        for read in self._reads[index:]:
+            names.update(dict.fromkeys(read))
         return [n for n in names if n in self._held[0] or (n in self._made and self._frontier <= self._made[n] < index)]
 
     def _run(self, tensors: Sequence[str], given: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
@@ -101,12 +102,12 @@ class Tape:
         self, tensors: Sequence[str], held: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
     ) -> ort.InferenceSession:
         """Of the nodes between what is held or given and `tensors`."""
-        wanted, nodes = set(tensors), []
-        for node in reversed(self._nodes[self._frontier : max(self._made[name] for name in tensors) + 1]):
-            if wanted.intersection(node.output):
-                nodes.append(node)
-                wanted.update(name for name in _reads(node) if name not in held and name not in given)
-        read = {name for node in nodes for name in _reads(node)}
+        wanted, nodes, read = set(tensors), [], set()
+        for place in range(max(self._made[name] for name in tensors), self._frontier - 1, -1):
+            if wanted.intersection(self._nodes[place].output):
+                nodes.append(self._nodes[place])
+                read.update(self._reads[place])
+                wanted.update(name for name in self._reads[place] if name not in held and name not in given)
         inputs = [
             make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), self._shared_sizes(name))
             for name, array in held.items()
