@@ -94,9 +94,7 @@ class Learner:
         for mine, given in zip(self._average, state["average"].values(), strict=True):
             mine.copy_(given)
         self._optimizer.load_state_dict(state["optimizer"])
-        # Earlier versions kept one number for all features of a tensor.
-        kept = state["spreads"]
-        self._lesson.spreads = [each if isinstance(each, list) else [each] if each else [] for each in kept]
+        self._lesson.spreads = state["spreads"]
 
 
 def follow(learner: Learner, world: World) -> None:

@@ -16,9 +16,10 @@ Here
 4. stages (after BOCR's clusters, arXiv 2109.10591, but by the size of the groups): at first the random weights that
    knapsacks, and draws that have to be brought to the budget, go by are the same for all groups of one stage; later
    each group has its own. Draws themselves are each group's own throughout;
-5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. Where the
-   groups are the same, their best plans, brought to the new budget, are the first proposals, and the assistant knows
-   their outcomes. What was measured of the same net on the same device corrects the table from the start.
+5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. The first
+   proposals are the knapsacks of the corrected hints and of those as they were, and, where the groups are the same, the
+   earlier best plans, brought to the new budget; the assistant knows their outcomes, and may prove itself at once. What
+   was measured of the same net on the same device corrects the table from the start.
 
 The combination is ours.
 """
@@ -79,15 +80,17 @@ class Ortrim(BudgetAgent):
         self.even = offered / offered.sum(axis=1, keepdims=True)
         """Probabilities of a policy that knows nothing."""
 
-        self.handed_down: list[Row] = []
-        """Plans of earlier searches, the best last; they are asked for first."""
+        self.first: list[Row] = []
+        """Plans that a history gives to begin with, the first last."""
 
     def warm(self, past: Past) -> bool:
         learn_latency(past, self.budget)
-        planner = self.planner
+        planner, even = self.planner, np.ones(len(self.groups))
+        # What a search without a past begins with, which a worse plan that is handed down must not take the place of.
+        plain = planner.knapsack(even)
         planner.damage = planner.damage * damage_weights(past, self.space.choices)[:, None]
         self.assistant = Assistant(planner.damage)
-        self.handed_down = handed_down(past, planner)
+        self.first = [*handed_down(past, planner), plain, planner.knapsack(even)]
         plans, losses = known_losses(past, planner)
         if len(plans):
             self.assistant.inherit(plans, losses)
@@ -96,18 +99,18 @@ class Ortrim(BudgetAgent):
     # -- what to try -------------------------------------------------------------------------------------------------
 
     def propose(self) -> Row:
-        self.budget.caution = float(self.rng.uniform(0.0, CAUTION))
-        while self.handed_down:
-            row = self.handed_down.pop()
+        while self.first:
+            row = self.first.pop()
             if row not in self.known and self.budget.fits(row):
                 return row
+        self.budget.caution = float(self.rng.uniform(0.0, CAUTION))
         if self.best is None or self.best[1].ratio > self.space.target:
             # While the first plans miss the target, each corrects the table, and the knapsack has another solution.
             plain = self.planner.knapsack(np.ones(len(self.groups)))
             if plain not in self.known:
                 return plain
         proposals = [row for row in (self._sample() for _ in range(PROPOSALS)) if row not in self.known]
-        if self.assistant.observed < 6 or not self._trusted():
+        if len(self.assistant.losses) < 6 or not self._trusted():
             return proposals[0] if proposals else self._centre()
         starts = [*proposals, *(row for _, row in sorted(self.told)[:STARTS])]
         found = self._search(starts) if starts else None

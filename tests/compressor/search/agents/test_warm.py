@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ortrim.compressor.search import agents
-from ortrim.compressor.search.agents.inherited import Inherited, damage_weights, draw
+from ortrim.compressor.search.agents.inherited import Inherited, damage_weights, draw, learn_latency
 from ortrim.compressor.search.agents.learning import Memory
 from ortrim.compressor.search.environment import Walk
 from ortrim.compressor.search.past import OldTrial, Past, Source, ahead_of
@@ -165,6 +165,21 @@ def test_screens_know_what_came_of_these_groups_before(name, problem):
 def test_a_past_of_other_groups_alone_hands_no_plans_down(problem):
     other = replace(searched(problem(4, groups=6), 20, "model"), label="another net")
     agent = agents.create("ortrim", problem(3, groups=10).space, 30, 0)
+    plain = agent.planner.knapsack(np.ones(10))
     agent.warm(Past((other,)))
-    assert agent.handed_down == []
+    assert agent.first == [plain, agent.planner.knapsack(np.ones(10))]
     assert agent.assistant.observed == 0
+
+
+def test_what_a_plain_search_begins_with_is_asked_for_beside_what_is_handed_down(problem):
+    case = problem(3, groups=10)
+    past = Past((searched(case, 20, "target"),))
+    plain = agents.create("ortrim", case.space, 30, 0)
+    learn_latency(past, plain.budget)
+    agent = agents.create("ortrim", case.space, 30, 0)
+    agent.warm(past)
+    asked = []
+    for _ in range(6):
+        asked.append(agent.ask())
+        agent.tell(asked[-1], case.evaluate(asked[-1]))
+    assert case.space.plan(plain.planner.knapsack(np.ones(10))) in asked
