@@ -17,9 +17,9 @@ Here
    knapsacks, and draws that have to be brought to the budget, go by are the same for all groups of one stage; later
    each group has its own. Draws themselves are each group's own throughout;
 5. history (after Mu et al., too): damage hints are corrected by what earlier searches say of such groups. The first
-   proposals are the knapsacks of the corrected hints and of those as they were, and, where the groups are the same, the
-   earlier best plans, brought to the new budget; the assistant knows their outcomes, and may prove itself at once. What
-   was measured of the same net on the same device corrects the table from the start.
+   proposals are the knapsacks of the corrected hints and of those as they were, and, where groups and target are the
+   same, the earlier best plans; the assistant knows their outcomes, and may prove itself at once. What was measured of
+   the same net on the same device corrects the table from the start.
 
 The combination is ours.
 """
@@ -56,6 +56,10 @@ FOUND_RATE = 0.03
 """Share of the way that it moves to a plan that the search found, which is a promise only."""
 FLOOR = 0.02
 """Share of chance in the policy's draws: it imitates few plans, and would repeat them without."""
+NEAR = 0.05
+"""Of the target: plans of searches for another one say how the groups compare, but neither where to begin nor what a
+plan is worth (10 seeds of ResNet-20 from 0.8x to 0.6x, with scores of a model fitted to 2,000 evaluations: with both,
+98 % of the gain of a plain search took 25 evaluations in the mean, without 14)."""
 CAUTION = 0.5
 """Scatters below the target that a plan is expected at, at most: drawn anew for every proposal, from none on. Held at
 one value, it shuts out for good what is expected just below the target, and the best plans are there."""
@@ -90,10 +94,13 @@ class Ortrim(BudgetAgent):
         plain = planner.knapsack(even)
         planner.damage = planner.damage * damage_weights(past, self.space.choices)[:, None]
         self.assistant = Assistant(planner.damage)
-        self.first = [*handed_down(past, planner), plain, planner.knapsack(even)]
-        plans, losses = known_losses(past, planner)
-        if len(plans):
-            self.assistant.inherit(plans, losses)
+        self.first = [plain, planner.knapsack(even)]
+        near = [source for source in past.sources if abs(source.target - self.space.target) <= NEAR]
+        if near:
+            self.first = [*handed_down(Past(tuple(near)), planner), *self.first]
+            plans, losses = known_losses(Past(tuple(near)), planner)
+            if len(plans):
+                self.assistant.inherit(plans, losses)
         return True
 
     # -- what to try -------------------------------------------------------------------------------------------------
