@@ -96,7 +96,7 @@ def main(cases: tuple[str, ...], agents: tuple[str, ...], seeds: tuple[int, ...]
                 rows.append(
                     {
                         **mark,
-                        "date": conditions()["date"],
+                        **{key: conditions()[key] for key in ("date", "cpu")},
                         "uniform": round(start, 4),
                         "plain_best": round(plain[-1], 4),
                         "warm_best": round(warm[-1], 4),

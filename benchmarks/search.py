@@ -84,6 +84,7 @@ def run(evaluate: Evaluations, space: Space, agent_name: str, episodes: int, see
         "agent_seconds": round(thinking, 2),
         "evaluation_seconds": round(working, 2),
         "curve": curve,
+        **{key: conditions()[key] for key in ("date", "cpu")},
     }
 
 
