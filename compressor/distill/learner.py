@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import onnx
@@ -16,10 +17,13 @@ from ..mixed import MixedPrecision
 from ..parallel import World
 from .lessons import Lesson, Lessons
 from .loader import Images, Loader
+from .memory import STEP_MEMORY, saved_bytes
 from .settings import Settings
 from .teacher import teacher_of
 
 __all__ = ["Learner", "follow"]
+
+log = logging.getLogger(__name__)
 
 
 class Learner:
@@ -45,6 +49,11 @@ class Learner:
         self._shared = world.wrap(self._student, all_used=False)
         self._lesson = Lesson(lessons.outputs, settings, label_offset)
         batch = _batch(self._student, images, settings, world)
+        # As many images in more steps should move the weights as far (Goyal et al., arXiv 1706.02677, section 2.1).
+        self._rate = 1.0
+        if _free(self._student, images) and (most := self._affordable(images)) < batch:
+            log.info("%d images a step instead of %d, which would take too much memory", most, batch)
+            self._rate, batch = most / batch, most
         self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
         self.images_a_step = self.loader.batch * world.size
         """Of all processes."""
@@ -56,12 +65,18 @@ class Learner:
         # Of quantized weights the steps are what matters: they are trained in float32.
         self._precision = MixedPrecision(self._device, enabled=not self._student.quantized)
 
+    def _affordable(self, images: Dataset) -> int:
+        """How many images a step of this process can hold."""
+        one = Loader(images, 1, augment=False, seed=0).at(0).inputs
+        there = {name: _channels_last(values.to(self._device)) for name, values in one.items()}
+        return max(1, STEP_MEMORY // max(1, saved_bytes(self._student, there)))
+
     def learn(self, images: Images, step: int, rate: float) -> float:
         """One step, after `step` others; the loss before it, on this process's images."""
         there = {name: values.to(self._device, non_blocking=True) for name, values in images.inputs.items()}
         labels = None if images.labels is None else images.labels.to(self._device)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self._rate
         with self._precision():
             shown = self._teacher(there)
             said = self._shared({name: _channels_last(values) for name, values in there.items()})
@@ -116,11 +131,16 @@ def _batch(module: OnnxModule, images: Dataset, settings: Settings, world: World
         InputError: a batch that the processes cannot share.
     """
     fixed = images.fixed_batch
-    if fixed is None or module.batch == "any":
+    if fixed is None or _free(module, images):
         return settings.batch if world.size == 1 else world.batch(settings.batch)
     if len(images) < fixed * world.size:
         raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
     return fixed
+
+
+def _free(module: OnnxModule, images: Dataset) -> bool:
+    """Whether a step may hold any number of images."""
+    return images.fixed_batch is None or module.batch == "any"
 
 
 def _channels_last(values: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ class Settings:
     minutes: float | None = None
     """Wall time, evaluations included: the schedule ends when the time does."""
     rate: float = 0.01
-    """Largest learning rate, of SGD with Nesterov momentum."""
+    """Largest learning rate, of SGD with Nesterov momentum; less in proportion where a step holds fewer images."""
     momentum: float = 0.9
     decay: float = 1e-4
     """Weight decay."""
     batch: int = 128
-    """Images a step, where the model's batch is free."""
+    """Images a step, where the model's batch is free; fewer where they would take too much memory (`memory`)."""
     warm_up: float = 0.05
     """Share of the schedule in which the rate rises from 0; after it, it falls along half a cosine."""
     clip: float = 1.0

@@ -8,16 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from ortrim.compressor.data import InputSpec, Preprocessing, load_data
 from ortrim.compressor.data.dataset import Dataset, TensorColumn
-from ortrim.compressor.distill import Settings, distill
+from ortrim.compressor.distill import Settings, distill, learner
 from ortrim.compressor.distill.lessons import Lessons
+from ortrim.compressor.distill.memory import saved_bytes
 from ortrim.compressor.recovery import rank
 from ortrim.compressor.score import Scorer
 from ortrim.errors import InputError, RunError
-from ortrim.graph import analyze, load, slim
+from ortrim.graph import analyze, load, slim, to_torch
 from ortrim.models import digits
 
 QUICK = Settings(epochs=3, batch=64, rate=0.03, evaluations=3)
@@ -62,6 +64,16 @@ def test_a_student_that_is_perfect_is_left_as_it_is(taught):
     found = distill(teacher, teacher, training, scorer, Settings(epochs=0.5, batch=64, evaluations=1))
     assert not found.improved
     assert found.model.SerializeToString() == teacher.SerializeToString()
+
+
+def test_a_step_holds_as_many_images_as_its_memory(taught, monkeypatch):
+    teacher, student, training, scorer = taught
+    one = saved_bytes(to_torch(student), {student.graph.input[0].name: torch.zeros(1, 1, 8, 8)})
+    monkeypatch.setattr(learner, "STEP_MEMORY", 20 * one)
+    settings = Settings(epochs=1, batch=64, rate=0.1, evaluations=2)
+    found = distill(teacher, student, training.unlabelled(), scorer, settings)
+    assert found.steps == len(training) // 20
+    assert found.improved
 
 
 def test_the_same_seed_gives_the_same_weights(taught):
