@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from operator import itemgetter
 from typing import Protocol
-
-import numpy as np
 
 from ...errors import NothingToPruneError
 from ...graph import ChannelAnalysis, Role
@@ -89,6 +88,22 @@ def layers_of(analysis: ChannelAnalysis, shapes: Mapping[str, LayerShape]) -> tu
     )
 
 
+_Cell = tuple[tuple[SizedLayer, ...], Callable[[Widths], object], dict[object, float]]
+"""Layers that the same groups touch, what picks those groups' widths out of a plan, and widths -> milliseconds."""
+
+
+def _cells(layers: Sequence[SizedLayer]) -> tuple[_Cell, ...]:
+    found: dict[frozenset[str], list[SizedLayer]] = defaultdict(list)
+    for layer in layers:
+        found[frozenset(name for name, _ in (*layer.inputs, *layer.outputs))].append(layer)
+    return tuple((tuple(of), itemgetter(*sorted(names)) if names else _no_width, {}) for names, of in found.items())
+
+
+def _no_width(plan: Widths) -> tuple[()]:
+    """Of layers that no group touches."""
+    return ()
+
+
 class Prediction:
     """Latency of plans as a share of the original's (a `LatencyModel`).
 
@@ -106,8 +121,7 @@ class Prediction:
         self._table = table
         self.reference_ms: float | None = None
         """What all layers of the original take, where the model is what an earlier step has made of it."""
-        self._touching = tuple(tuple(name for name, _ in (*layer.inputs, *layer.outputs)) for layer in self.layers)
-        self._known: tuple[dict[tuple[int, ...], float], ...] = tuple({} for _ in self.layers)
+        self._cells = _cells(self.layers)
         if not self.layers:
             raise NothingToPruneError(
                 "the model has no convolution or matrix product that the latency table can measure"
@@ -162,11 +176,12 @@ class Prediction:
         whole = self.full_ms if self.reference_ms is None else self.reference_ms
         if whole <= 0:
             return 1.0
-        # A search asks about thousands of plans, whose layers have few widths each.
-        costs = []
-        for layer, touching, known in zip(self.layers, self._touching, self._known, strict=True):
-            at = tuple([plan[name] for name in touching])
-            if at not in known:
-                known[at] = self.layer_ms(layer, plan)
-            costs.append(known[at])
-        return float(np.sum(costs) / whole)
+        # A search asks about tens of thousands of plans, whose layers have few widths each.
+        costs = 0.0
+        for layers, widths_in, known in self._cells:
+            at = widths_in(plan)
+            cost = known.get(at)
+            if cost is None:
+                cost = known[at] = sum(self.layer_ms(layer, plan) for layer in layers)
+            costs += cost
+        return costs / whole

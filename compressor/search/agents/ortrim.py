@@ -175,7 +175,7 @@ class Ortrim(BudgetAgent):
             groups = self.rng.integers(len(plan), size=NEIGHBOURS)
             steps = sign * np.where(self.rng.random(NEIGHBOURS) < 0.8, 1, 2)
             near[rows, groups] = np.clip(near[rows, groups] + steps, 0, self.planner.last[groups])
-        near = np.unique(near, axis=0)
+        near = np.array(sorted(set(map(tuple, near.tolist()))))  # several times as quick as np.unique
         values = self._value(near)
         for at in np.argsort(values):
             row = self.planner.row(near[at])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from operator import getitem
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Planner:
 
     def row(self, index: np.ndarray) -> Row:
         """Units kept, from indices."""
-        return tuple(widths[i] for widths, i in zip(self.budget.widths, index, strict=True))
+        return tuple(map(getitem, self.budget.widths, index.tolist()))
 
     def index(self, row: Row) -> np.ndarray:
         """Indices of the offered widths nearest to `row`."""
