@@ -100,7 +100,7 @@ def finetune(
         "ortrim.finetuned": f"{found.steps} steps, {found.epochs:.3g} epochs, seed {seed}",
         "ortrim.score": f"{found.after.value:.4f} ({found.after.kind}, {found.after.detail})",
     }
-    notes = list(scorer.notes)
+    notes = [*scorer.notes, *found.notes]
     if not found.improved:
         notes.append(
             "training did not raise the score of the held-out images: the weights are those of the model given"

@@ -47,6 +47,7 @@ def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, 
         )
     run.checkpoint.unlink(missing_ok=True)
     sitting.stages.end(f"fine-tuning, {found.epochs:.2g} epochs", found.after)
+    sitting.notes.extend(note for note in found.notes if note not in sitting.notes)  # of each step the same
     if not found.improved:
         sitting.notes.append("fine-tuning did not raise the score of the images that score: weights are the refit's")
     return found.model

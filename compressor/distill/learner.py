@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import onnx
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...graph import to_torch
-from ...graph.torch_module import OnnxModule
 from ..data import Dataset
 from ..mixed import MixedPrecision
 from ..parallel import World
@@ -22,8 +20,6 @@ from .settings import Settings
 from .teacher import teacher_of
 
 __all__ = ["Learner", "follow"]
-
-log = logging.getLogger(__name__)
 
 
 class Learner:
@@ -48,12 +44,15 @@ class Learner:
         self._student = to_torch(lessons.of_student(student)).to(self._device, memory_format=torch.channels_last)
         self._shared = world.wrap(self._student, all_used=False)
         self._lesson = Lesson(lessons.outputs, settings, label_offset)
-        batch = _batch(self._student, images, settings, world)
+        if images.fixed_batch is None or self._student.batch == "any":
+            wanted = settings.batch if world.size == 1 else world.batch(settings.batch)
+            batch = min(wanted, self._affordable(images))
+        else:
+            wanted = batch = _fixed_batch(images, world)
+        self.reduced = batch < wanted
+        """Whether a step holds fewer images than asked for, because more would take too much memory."""
         # As many images in more steps should move the weights as far (Goyal et al., arXiv 1706.02677, section 2.1).
-        self._rate = 1.0
-        if _free(self._student, images) and (most := self._affordable(images)) < batch:
-            log.info("%d images a step instead of %d, which would take too much memory", most, batch)
-            self._rate, batch = most / batch, most
+        self._rate = batch / wanted
         self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
         self.images_a_step = self.loader.batch * world.size
         """Of all processes."""
@@ -123,24 +122,17 @@ def follow(learner: Learner, world: World) -> None:
         learner.learn(images, step, rate)
 
 
-def _batch(module: OnnxModule, images: Dataset, settings: Settings, world: World) -> int:
-    """Images a step of one process: its share of as many as wanted, where the graph takes any number.
+def _fixed_batch(images: Dataset, world: World) -> int:
+    """Images a step of one process where the graph dictates it.
 
     Raises:
-        DataError: fewer images than the graph's own batch.
-        InputError: a batch that the processes cannot share.
+        DataError: fewer images than all processes take.
     """
     fixed = images.fixed_batch
-    if fixed is None or _free(module, images):
-        return settings.batch if world.size == 1 else world.batch(settings.batch)
+    assert fixed is not None
     if len(images) < fixed * world.size:
         raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
     return fixed
-
-
-def _free(module: OnnxModule, images: Dataset) -> bool:
-    """Whether a step may hold any number of images."""
-    return images.fixed_batch is None or module.batch == "any"
 
 
 def _channels_last(values: Tensor) -> Tensor:

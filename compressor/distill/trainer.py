@@ -55,6 +55,8 @@ class Distilled:
     history: tuple[tuple[int, float], ...]
     """Steps and score of every evaluation."""
     stopped_early: bool
+    notes: tuple[str, ...] = ()
+    """What the user should know."""
 
     @property
     def improved(self) -> bool:
@@ -114,6 +116,12 @@ def distill(
     if after.for_search <= before.for_search:
         best, after = student, before
     seconds = run.clock.seconds
+    notes = []
+    if learner.reduced:
+        held = learner.images_a_step
+        notes.append(
+            f"a step of training held {held} images instead of {settings.batch}: more would take too much memory"
+        )
     log.info("distilled %d steps in %.0f s: %.4f -> %.4f", run.step, seconds, before.value, after.value)
     return Distilled(
         best,
@@ -125,6 +133,7 @@ def distill(
         run.images_per_second,
         tuple(run.history),
         stopped,
+        tuple(notes),
     )
 
 

@@ -74,6 +74,7 @@ def test_a_step_holds_as_many_images_as_its_memory(taught, monkeypatch):
     found = distill(teacher, student, training.unlabelled(), scorer, settings)
     assert found.steps == len(training) // 20
     assert found.improved
+    assert "20 images instead of 64" in found.notes[0]
 
 
 def test_the_same_seed_gives_the_same_weights(taught):
