@@ -164,7 +164,10 @@ class Bench:
         error_of = OutputDeviation(self.original, {name: array[:HELD] for name, array in held.items()})
         widths = {choice.group: choice.widths for choice in space.choices}
         damage = repaired_damage(
-            lambda name, width: error_of(correct(ranking.removal({name: width}))), ranking, widths, points=POINTS
+            lambda places: [error_of(correct(ranking.removal(dict([place])))) for place in places],
+            ranking,
+            widths,
+            points=POINTS,
         )
         return Prepared(moments, ranking, table.dump(), (float(start), float(slope)), error, damage)
 

@@ -18,7 +18,7 @@ import onnx
 
 from ..errors import OutputError
 from .files import write_whole
-from .recovery import Corrector, Feeds, OutputDeviation, Ranking, repaired_damage
+from .recovery import Feeds, Place, Ranking, repaired_damage
 
 __all__ = ["MOST_POINTS", "SAMPLES", "Damage", "Kept", "damage_of_groups", "key_of"]
 
@@ -35,36 +35,30 @@ _VERSION = 2
 
 
 def damage_of_groups(
-    model: onnx.ModelProto,
     ranking: Ranking,
     widths: Mapping[str, Sequence[int]],
-    held_out: Feeds,
-    correct: Callable[[], Corrector],
+    errors: Callable[[Sequence[Place]], Sequence[float]],
     kept: Kept,
     *,
     points: int,
     asked: Collection[str] | None = None,
+    at_a_time: int = 1,
 ) -> Damage:
     """The error of each width of each group, measured at some of them.
 
     Args:
         widths: that are offered, of each group.
-        held_out: samples that the corrector does not use, for the error.
-        correct: makes the corrector; called only where something has to be measured.
+        errors: of the nets of which one group is narrowed, on samples that the corrector does not use; called only
+            where something has to be measured.
         kept: what is known of these very circumstances; gains what is measured.
         points: widths of a group that are measured.
         asked: groups that are measured, all by default; see `repaired_damage`.
+        at_a_time: places that `errors` is asked about together, and that an interruption loses.
     """
-    tools: list[tuple[Corrector, OutputDeviation]] = []
-
-    def error(group: str, width: int) -> float:
-        if not tools:
-            tools.append((correct(), OutputDeviation(model, held_out)))
-        corrector, error_of = tools[0]
-        return error_of(corrector(ranking.removal({group: width})))
-
     with kept.writing():
-        return repaired_damage(lambda *place: kept.get(place, error), ranking, widths, points=points, asked=asked)
+        return repaired_damage(
+            lambda places: kept.get(places, errors, at_a_time), ranking, widths, points=points, asked=asked
+        )
 
 
 def key_of(model: onnx.ModelProto, ranking: Ranking, feeds: Iterable[Feeds], seed: int) -> str:
@@ -97,12 +91,16 @@ class Kept:
         self._known = {} if self._path is None else _read(self._path)
         self._fresh = False
 
-    def get(self, place: tuple[str, int], measure: Callable[[str, int], float]) -> float:
-        """The error at a place (group, width): what is kept, or what `measure` says of it."""
-        if place not in self._known:
-            self._known[place] = measure(*place)
+    def get(
+        self, places: Sequence[Place], measure: Callable[[Sequence[Place]], Sequence[float]], at_a_time: int = 1
+    ) -> list[float]:
+        """The errors at some places: what is kept, or what `measure` says of so many at a time."""
+        unknown = [place for place in places if place not in self._known]
+        for first in range(0, len(unknown), at_a_time):
+            some = unknown[first : first + at_a_time]
+            self._known.update(zip(some, measure(some), strict=True))
             self._fresh = True
-        return self._known[place]
+        return [self._known[place] for place in places]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -119,7 +117,7 @@ class Kept:
                     log.warning("what groups are worth is not kept for later runs: %s", error)
 
 
-def _read(path: Path) -> dict[tuple[str, int], float]:
+def _read(path: Path) -> dict[Place, float]:
     """What a file holds; nothing where it is not there, or is none of ours."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ from .recovery import (
     Corrector,
     Feeds,
     Moments,
+    OutputDeviation,
     Ranking,
     gather,
     rank,
@@ -34,7 +35,7 @@ from .search.agents.front import Front
 from .search.candidates import build_space
 from .search.evaluation import SPENT, Evaluator, Searched, search
 from .search.meter import CONVERSION, DAMAGE, Meter, open_meter
-from .search.scoring import Maker, open_workers
+from .search.scoring import Maker, Workers, open_workers
 from .search.several import Named, SeveralMeters
 from .search.space import Choice, Space
 from .search.tally import Tally
@@ -45,6 +46,8 @@ from .subject import Subject
 __all__ = ["Found", "conversion_of", "meter_of", "search_net"]
 
 _ACTIVATIONS = ("uint8", "int8")
+SHARED_OUT = 4
+"""Errors that each worker is given at a time: few are lost when a run is interrupted, and few wait for the last."""
 COMPARED = 16
 """Images by which the history tells one set of images from another."""
 
@@ -114,39 +117,41 @@ def search_net(
     )
     meter.keep_table()
     sitting.stages.end("latency table")
-    if job.correction == "sequential":
-        space = replace(space, damage=_damage(job, subject, net, moments, ranking, space, trials, sitting))
-        sitting.stages.end("damage of each group")
-    agent = _agent(job, space, targets)
-    tally = Tally(trials.recall(SPENT))
 
     def maker(threads: int) -> Maker:
         correct = _correction(job, net, moments, calibrating, threads)
         scorer = replace(subject.scorer, device=Device("cpu", threads=threads))
-        return Maker(ranking, correct, scorer, converter)
+        deviation = OutputDeviation(loaded, _compared(subject), threads=threads)
+        return Maker(ranking, correct, scorer, converter, deviation)
 
-    workers = open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)
-    evaluator = Evaluator(loaded, analysis, workers, meter, trials, target if len(targets) == 1 else None, tally)
-    facts = _facts(job, net, subject, meter, targets[0])
-    keeper = Keeper.start(space, facts, trials, sitting.note, keep=job.history, warm=job.warm_start)
-    if keeper.past is not None and agent.warm(keeper.past):
-        sitting.note(keeper.note())
-    before = list(trials)
-    replayed = agents.replay(agent, [(trial.plan, trial.outcome) for trial in before], job.jobs)
-    if replayed.foreign:
-        sitting.note(
-            f"{replayed.foreign} of {len(before)} earlier candidates are not what --agent {job.agent} asks for now: it "
-            "learns from them, but does not go on as the run would have without a break"
+    with ExitStack() as opened:
+        workers = opened.enter_context(closing(open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)))
+        if job.correction == "sequential":
+            space = replace(space, damage=_damage(job, subject, net, ranking, space, workers, trials, sitting))
+            sitting.stages.end("damage of each group")
+        agent = _agent(job, space, targets)
+        tally = Tally(trials.recall(SPENT))
+        evaluator = Evaluator(loaded, analysis, workers, meter, trials, target if len(targets) == 1 else None, tally)
+        facts = _facts(job, net, subject, meter, targets[0])
+        keeper = opened.enter_context(
+            closing(Keeper.start(space, facts, trials, sitting.note, keep=job.history, warm=job.warm_start))
         )
-    progress = sitting.progress(job.episodes, len(trials))
-    with closing(keeper), closing(workers):
+        if keeper.past is not None and agent.warm(keeper.past):
+            sitting.note(keeper.note())
+        before = list(trials)
+        replayed = agents.replay(agent, [(trial.plan, trial.outcome) for trial in before], job.jobs)
+        if replayed.foreign:
+            sitting.note(
+                f"{replayed.foreign} of {len(before)} earlier candidates are not what --agent {job.agent} asks for "
+                "now: it learns from them, but does not go on as the run would have without a break"
+            )
         searched = search(
             agent,
             evaluator,
             job.episodes,
             target,
             before,
-            progress,
+            sitting.progress(job.episodes, len(trials)),
             pending=replayed.pending,
             on_trial=keeper.add,
         )
@@ -170,9 +175,9 @@ def _damage(
     job: Job,
     subject: Subject,
     net: Net,
-    moments: Moments,
     ranking: Ranking,
     space: Space,
+    workers: Workers,
     trials: Trials,
     sitting: Sitting,
 ) -> Damage:
@@ -192,20 +197,24 @@ def _damage(
     sitting.say(
         f"measuring damage: {which} of {len(widths)} groups alone, at {points} width{'s' if points > 1 else ''}"
     )
-    images, reward = subject.images.calibration.feeds(), subject.images.reward
-    held_out = reward.subset(np.arange(min(SAMPLES, len(reward)))).feeds()
+    feeds = subject.images.calibration.feeds(), _compared(subject)
     damage = damage_of_groups(
-        net.model,
         ranking,
         widths,
-        held_out,
-        lambda: _corrector(job, net, moments, images, os.cpu_count() or 1),
-        Kept(damage_cache(), key_of(net.model, ranking, (images, held_out), job.seed)),
+        lambda places: workers.errors([dict([place]) for place in places]),
+        Kept(damage_cache(), key_of(net.model, ranking, feeds, job.seed)),
         points=points,
         asked=asked,
+        at_a_time=1 if workers.jobs == 1 else SHARED_OUT * workers.jobs,
     )
     trials.record(DAMAGE, damage)
     return damage
+
+
+def _compared(subject: Subject) -> Feeds:
+    """Of the images that score, those by whose outputs groups are compared."""
+    reward = subject.images.reward
+    return reward.subset(np.arange(min(SAMPLES, len(reward)))).feeds()
 
 
 def _saving(choice: Choice) -> float:

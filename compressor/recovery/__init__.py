@@ -7,10 +7,12 @@ the winner; `reestimate` gives BatchNormalization the statistics that it now see
 
 from .activations import Feeds
 from .batchnorm import reestimate
-from .correct import CORRECTIONS, Alone, Corrector, OutputDeviation, repaired_damage, samples_for
+from .correct import CORRECTIONS, Alone, Corrector, samples_for
+from .deviation import OutputDeviation
 from .importance import METHODS, Ranking, rank
 from .moments import Moments, gather
 from .refit import Refitter
+from .repaired import Place, repaired_damage
 from .sequential import refit_sequentially
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Feeds",
     "Moments",
     "OutputDeviation",
+    "Place",
     "Ranking",
     "Refitter",
     "gather",

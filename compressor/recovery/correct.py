@@ -1,4 +1,4 @@
-"""The correction of candidates during a search, and what each width costs after it.
+"""The correction of candidates during a search.
 
 Least squares of each layer alone (`Refitter`) says little of what the winner will be after the thorough refit, which
 repairs a damaged early layer almost completely and a late one hardly. So candidates get the same refit in small: few
@@ -9,7 +9,7 @@ longer; 0.93 with 32 and 8), against 0.78 for layers alone, which cost much less
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -17,15 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from ...graph import slim
 from ...graph.group import ChannelAnalysis
-from ..features import LIVE, features_of
-from .activations import Feeds, activations, as_feeds, sample_count
-from .importance import Ranking
+from .activations import Feeds, as_feeds, sample_count
 from .moments import Moments
-from .raw_outputs import raw_outputs
 from .refit import Refitter
 from .sequential import SequentialRefitter
 
-__all__ = ["CORRECTIONS", "Alone", "Corrector", "OutputDeviation", "repaired_damage", "samples_for"]
+__all__ = ["CORRECTIONS", "Alone", "Corrector", "samples_for"]
 
 CORRECTIONS = ("sequential", "independent")
 """`Corrector` and `Alone`, as `--correction` names them."""
@@ -104,107 +101,3 @@ class Corrector:
         # for it (ResNet-20 beside a training: 3.2 s a candidate with two threads, 0.7 s with one).
         with threadpool_limits(1, user_api="blas"):
             return self._in_turn(self._alone(removal), removal, ridge=_RIDGE, iterations=1)
-
-
-class OutputDeviation:
-    """How far a net's outputs are from the original's: squared error relative to their variance over samples.
-
-    Each feature of an output of several axes is measured by its own variance (see `features_of`). Of outputs that a
-    Softmax or Sigmoid makes, what it reads is compared: afterwards large errors look small.
-    """
-
-    def __init__(self, model: onnx.ModelProto, images: np.ndarray | Feeds, *, threads: int = 0) -> None:
-        """
-        Raises:
-            DataError: data that does not fit the model's inputs.
-        """
-        self._tensors = raw_outputs(model)
-        self._feeds = as_feeds(model, images)
-        self._threads = threads
-        self._wanted = self._outputs(model)
-
-    def __call__(self, net: onnx.ModelProto) -> float:
-        """Mean over the floating-point outputs: 0 is the original, 1 as good as a constant."""
-        shares = []
-        for name, got in self._outputs(net).items():
-            wanted = self._wanted[name]
-            variance = ((wanted - wanted.mean(axis=0)) ** 2).sum(axis=0).ravel()
-            error = ((got - wanted) ** 2).sum(axis=0).ravel()
-            features = features_of(wanted.shape[1:])
-            if features is None:
-                features = np.zeros(variance.size, int)
-            whole, missed = np.bincount(features, variance), np.bincount(features, error)
-            varies = whole > LIVE * whole.max(initial=0.0)
-            if varies.any():
-                shares.append(float(np.mean(missed[varies] / whole[varies])))
-        return float(np.mean(shares)) if shares else 0.0
-
-    def _outputs(self, net: onnx.ModelProto) -> dict[str, np.ndarray]:
-        parts: dict[str, list[np.ndarray]] = {}
-        for values in activations(net, self._tensors, self._feeds, threads=self._threads):
-            for name, array in values.items():
-                if np.issubdtype(array.dtype, np.floating):
-                    parts.setdefault(name, []).append(array.astype(np.float32))
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def repaired_damage(
-    error: Callable[[str, int], float],
-    ranking: Ranking,
-    widths: Mapping[str, Sequence[int]],
-    *,
-    points: int = 3,
-    asked: Collection[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, dict[int, float]]:
-    """Error of the outputs when one group alone is narrowed, after correction: group -> width -> error.
-
-    Args:
-        error: of the net whose group is narrowed to a width, as by an `OutputDeviation` on samples that the corrector
-            does not use.
-        ranking: its damage is the curve that fills in between the measured widths.
-        widths: the widths of interest of each group.
-        points: widths of a group that are measured, evenly spread, the narrowest among them.
-        asked: groups that are measured; None is all. Of the others the curve counts, times what repair left of those
-            that are measured (the median).
-        progress: told of widths done and of all there are.
-    """
-    chosen = {
-        name: _spread([w for w in sorted(of) if w < len(ranking.order[name])], points)
-        for name, of in widths.items()
-        if asked is None or name in asked
-    }
-    total, done = sum(map(len, chosen.values())), 0
-    damage: dict[str, dict[int, float]] = {}
-    left: list[float] = []
-    for name, measured in chosen.items():
-        size, known, curve = len(ranking.order[name]), {}, ranking.damage.get(name, {})
-        for width in measured:
-            known[width] = error(name, width)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        damage[name] = {w: _between(w, size, known, curve) for w in {*widths[name], size}}
-        left += [known[place] / curve[place] for place in measured if curve.get(place, 0.0) > 0]
-    usual = float(np.median(left)) if left else 1.0
-    for name in [name for name in widths if name not in damage]:
-        curve = ranking.damage.get(name, {})
-        damage[name] = {w: usual * curve.get(w, 0.0) for w in {*widths[name], len(ranking.order[name])}}
-    return {name: damage[name] for name in widths}
-
-
-def _spread(widths: Sequence[int], points: int) -> list[int]:
-    if len(widths) <= points:
-        return list(widths)
-    return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, points)]
-
-
-def _between(width: int, size: int, known: Mapping[int, float], curve: Mapping[int, float]) -> float:
-    """The damage at a width from that at others: what of the unrepaired curve is left changes evenly in between."""
-    if width == size or not known:
-        return 0.0
-    places = sorted(known)
-    if all(curve.get(place, 0.0) > 0 for place in (*places, width)):
-        shares = [known[place] / curve[place] for place in places]
-        return float(np.interp(width, places, shares)) * curve[width]
-    return float(np.interp(width, [*places, size], [*(known[place] for place in places), 0.0]))

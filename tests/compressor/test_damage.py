@@ -4,7 +4,7 @@ import pytest
 
 from ortrim.compressor import damage
 from ortrim.compressor.damage import Kept, damage_of_groups, key_of
-from ortrim.compressor.recovery import Corrector, gather, rank
+from ortrim.compressor.recovery import Corrector, OutputDeviation, gather, rank
 from ortrim.errors import OutputError
 from ortrim.graph import analyze
 
@@ -13,24 +13,26 @@ from ortrim.graph import analyze
 def tools(residual, images):
     analysis = analyze(residual)
     moments = gather(residual, analysis, images[:64])
-    return analysis, moments, rank(residual, analysis, moments=moments)
+    corrector = Corrector(residual, analysis, moments, images[:64], samples=32, threads=1)
+    error = OutputDeviation(residual, images[64:])
+    return analysis, rank(residual, analysis, moments=moments), corrector, error
 
 
 @pytest.fixture
-def found(residual, images, tools):
-    """Damage with some cache, and how many correctors that took."""
-    analysis, moments, ranking = tools
+def found(tools):
+    """Damage with some cache, and how often errors were asked for."""
+    analysis, ranking, corrector, error = tools
 
-    def find(folder, widths=(4, 8, 12), *, key="key"):
-        made = []
+    def find(folder, widths=(4, 8, 12), *, at_a_time=100):
+        asked = []
 
-        def correct():
-            made.append(Corrector(residual, analysis, moments, images[:64], samples=32, threads=1))
-            return made[-1]
+        def errors(places):
+            asked.append(places)
+            return [error(corrector(ranking.removal(dict([place])))) for place in places]
 
         offered = {group.name: widths for group in analysis.groups if group.removable}
-        worth = damage_of_groups(residual, ranking, offered, {"x": images[64:]}, correct, Kept(folder, key), points=2)
-        return worth, len(made)
+        kept = Kept(folder, "key")
+        return damage_of_groups(ranking, offered, errors, kept, points=2, at_a_time=at_a_time), len(asked)
 
     return find
 
@@ -49,6 +51,13 @@ def test_only_new_widths_are_measured(found, tmp_path):
     assert more == found(None, (2, 8, 12))[0]
 
 
+def test_places_are_asked_about_a_few_at_a_time(found):
+    few, asked = found(None, at_a_time=2)
+    many, at_once = found(None)
+    assert few == many
+    assert asked > at_once == 1
+
+
 def test_without_a_folder_nothing_is_kept(found, tmp_path):
     assert (found(None)[1], found(None)[1]) == (1, 1)
     assert list(tmp_path.iterdir()) == []
@@ -57,14 +66,18 @@ def test_without_a_folder_nothing_is_kept(found, tmp_path):
 def test_an_interruption_keeps_what_was_measured(tmp_path):
     kept = Kept(tmp_path, "key")
 
+    def interrupted_at_b(places):
+        if places != [("a", 1)]:
+            raise KeyboardInterrupt
+        return [0.1]
+
     def begin():
         with kept.writing():
-            kept.get(("a", 1), lambda *_: 0.1)
-            raise KeyboardInterrupt
+            kept.get([("a", 1), ("b", 1)], interrupted_at_b)
 
     with pytest.raises(KeyboardInterrupt):
         begin()
-    assert Kept(tmp_path, "key").get(("a", 1), None) == 0.1
+    assert Kept(tmp_path, "key").get([("a", 1)], None) == [0.1]
 
 
 @pytest.mark.parametrize("content", [b"", b"[[1]]", b"{}}", b'[["a", 4, NaN]]', b"\xff\xfe", b"[3]"])
@@ -93,7 +106,7 @@ def test_a_file_in_the_way_is_no_obstacle(found, tmp_path):
 
 
 def test_the_key_is_of_all_that_matters(residual, build, images, tools):
-    analysis, _, ranking = tools
+    analysis, ranking, *_ = tools
     other = rank(residual, analysis, "l1")
     feeds = {"x": images}
     keys = {

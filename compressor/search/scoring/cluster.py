@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from ....errors import InputError, JobError
 from ..space import Widths
@@ -51,11 +52,17 @@ class Cluster:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise JobError(f"--ray {address}: no Ray cluster can be used there ({reason})") from error
         self._sent = ray.put(maker)
-        self._score = ray.remote(num_cpus=1, max_retries=RETRIES)(_score)
+        self._score, self._error = (ray.remote(num_cpus=1, max_retries=RETRIES)(judge) for judge in (_score, _error))
 
     def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
+        return self._each(self._score, plans)
+
+    def errors(self, plans: Sequence[Widths]) -> list[float]:
+        return self._each(self._error, plans)
+
+    def _each(self, judge: Any, plans: Sequence[Widths]) -> list[Any]:  # noqa: ANN401 (Ray's own types are of no help)
         try:
-            return ray.get([self._score.remote(self._sent, dict(plan)) for plan in plans])
+            return ray.get([judge.remote(self._sent, dict(plan)) for plan in plans])
         except RayError as error:
             reason = str(error).strip().splitlines()[-1]
             raise JobError(f"the Ray cluster could not score a candidate: {reason}") from error
@@ -77,3 +84,7 @@ def _knock(address: str) -> None:
 
 def _score(maker: Maker, plan: Widths) -> Scored | Failed:
     return maker(plan)
+
+
+def _error(maker: Maker, plan: Widths) -> float:
+    return maker.error(plan)

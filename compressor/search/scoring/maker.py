@@ -11,7 +11,7 @@ import onnx
 
 from ....errors import DeviceError, JobError, ModelError, OrtrimError, VerificationError
 from ...precision import Converter, Same
-from ...recovery.importance import Ranking
+from ...recovery import OutputDeviation, Ranking
 from ...score import Scorer
 from ..space import Widths
 
@@ -49,6 +49,8 @@ class Maker:
     scorer: Scorer
     converter: Converter = field(default_factory=Same)
     """Into the precision that runs on the device."""
+    deviation: OutputDeviation | None = None
+    """Of outputs from the original's, where a search asks for it."""
 
     def build(self, plan: Widths) -> onnx.ModelProto:
         """The slim net of a plan in fp32, corrected."""
@@ -66,6 +68,19 @@ class Maker:
             return Failed(error)
         except np.linalg.LinAlgError as error:
             return Failed(JobError(f"a candidate cannot be refitted: {error}"))
+
+    def error(self, plan: Widths) -> float:
+        """How far the outputs of a plan's net are from the original's, in fp32.
+
+        Raises:
+            JobError: a layer of it cannot be refitted.
+        """
+        assert self.deviation is not None, "only a search that damage hints serve asks for it"
+        try:
+            return self.deviation(self.build(plan))
+        except np.linalg.LinAlgError as error:
+            narrowed = ", ".join(f"group {group!r} at {width}" for group, width in plan.items())
+            raise JobError(f"the net with {narrowed} cannot be refitted: {error}") from error
 
     def _scored(self, plan: Widths) -> Scored:
         started = time.perf_counter()

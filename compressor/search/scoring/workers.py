@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ....errors import JobError
 from ..space import Widths
@@ -16,13 +16,15 @@ from .maker import Failed, Maker, Scored
 
 __all__ = ["Here", "Processes", "Workers"]
 
+Judged = TypeVar("Judged")
+
 ATTEMPTS = 3
 """How often a candidate is tried whose process dies."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Workers(Protocol):
-    """Scores several candidates at a time."""
+    """Builds several candidates at a time, and judges them."""
 
     jobs: int
     """How many."""
@@ -34,6 +36,14 @@ class Workers(Protocol):
 
         Raises:
             JobError: a process that scores died again and again.
+        """
+        ...
+
+    def errors(self, plans: Sequence[Widths]) -> list[float]:
+        """`Maker.error` of these plans, likewise.
+
+        Raises:
+            JobError: as of `score`.
         """
         ...
 
@@ -53,6 +63,9 @@ class Here:
     def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         return [self.maker(plan) for plan in plans]
 
+    def errors(self, plans: Sequence[Widths]) -> list[float]:
+        return [self.maker.error(plan) for plan in plans]
+
     def close(self) -> None:
         """There is nothing to let go of."""
 
@@ -65,11 +78,17 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
+        return self._each(_score, plans)
+
+    def errors(self, plans: Sequence[Widths]) -> list[float]:
+        return self._each(_error, plans)
+
+    def _each(self, judge: Callable[[Widths], Judged], plans: Sequence[Widths]) -> list[Judged]:
         for _ in range(ATTEMPTS):
             self._pool = self._pool or self._open()
             try:
                 with _one_thread_each():  # workers are started as they are needed
-                    return list(self._pool.map(_score, plans))
+                    return list(self._pool.map(judge, plans))
             except BrokenProcessPool:
                 self.close()
         raise JobError(
@@ -115,3 +134,8 @@ def _begin(maker: Maker) -> None:
 def _score(plan: Widths) -> Scored | Failed:
     assert _maker is not None, "the pool's initializer sets it"
     return _maker(plan)
+
+
+def _error(plan: Widths) -> float:
+    assert _maker is not None, "the pool's initializer sets it"
+    return _maker.error(plan)

@@ -10,7 +10,7 @@ import pytest
 
 from ortrim.compressor.data import InputSpec
 from ortrim.compressor.data.dataset import Dataset, TensorColumn
-from ortrim.compressor.recovery import Corrector, gather, rank
+from ortrim.compressor.recovery import Corrector, OutputDeviation, gather, rank
 from ortrim.compressor.score import Scorer
 from ortrim.compressor.search.scoring import Failed, Here, Maker, Processes, open_workers
 from ortrim.errors import JobError, ModelError, OrtrimError, PlanError
@@ -26,7 +26,8 @@ def maker(residual, images):
     spec = InputSpec.from_model(residual)
     dataset = Dataset(spec, {"x": TensorColumn(images[48:], spec.inputs[0])}, None, "arrays")
     scorer = Scorer.build(residual, dataset, Device("cpu", threads=1))
-    return Maker(rank(residual, analysis, moments=moments), correct, scorer)
+    deviation = OutputDeviation(residual, images[48:], threads=1)
+    return Maker(rank(residual, analysis, moments=moments), correct, scorer, deviation=deviation)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,9 @@ class Mortal:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.maker(plan)
 
+    def error(self, plan):
+        return self.maker.error(plan)
+
 
 def same(found, wanted):
     assert [scored.score for scored in found] == pytest.approx([scored.score for scored in wanted], abs=1e-5)
@@ -71,6 +75,7 @@ def test_processes_score_as_this_process_does_and_in_order(maker, plans):
     pool = Processes(maker, 2)
     try:
         same(pool.score(plans), here)
+        assert pool.errors(plans) == pytest.approx(Here(maker).errors(plans), rel=1e-4)
     finally:
         pool.close()
     assert dict(os.environ) == before
@@ -101,6 +106,13 @@ def test_an_error_of_a_candidate_is_raised_here(maker):
         pool.close()
 
 
+class Everything:
+    """A ranking that removes anything."""
+
+    def removal(self, plan):
+        return {}
+
+
 def refused(removal):
     raise ModelError("this one cannot be built")
 
@@ -115,6 +127,11 @@ def test_a_candidate_that_cannot_be_built_leaves_the_others(maker, plans, correc
     assert isinstance(failed, Failed)
     assert said in str(failed.error)
     assert isinstance(failed.error, OrtrimError)
+
+
+def test_a_net_without_an_error_is_named(maker):
+    with pytest.raises(JobError, match="group 'a' at 3 cannot be refitted: Singular matrix"):
+        Here(replace(maker, ranking=Everything(), correct=singular)).errors([{"a": 3}])
 
 
 def test_so_it_does_in_another_process(maker, plans):
@@ -132,6 +149,7 @@ def test_a_cluster_of_two_goes_on_when_one_worker_is_killed(maker, plans, tmp_pa
     try:
         same(workers.score(plans), Here(maker).score(plans))
         assert len(list(tmp_path.iterdir())) == 1
+        assert workers.errors(plans) == pytest.approx(Here(maker).errors(plans), rel=1e-4)
     finally:
         workers.close()
 
