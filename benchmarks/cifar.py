@@ -31,26 +31,28 @@ def unlabelled_training_images(cifar: Path) -> Path:
 @click.option("--episodes", default=200)
 @click.option("--agent", default="ortrim")
 @click.option("--seed", default=0)
+@click.option("--jobs", default=1, help="candidates at a time")
 @click.option("--cifar", default=str(WORK / "cifar"), help="folder with train.npz and test.npz")
 @recovery_options
 def main(
-    net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, cifar: str, recovery: Recovery
+    net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, jobs: int, cifar: str, recovery: Recovery
 ) -> None:
     model = need(SHARED / "models" / "cifar10" / f"{net}.onnx")
     unlabelled, test = unlabelled_training_images(Path(cifar)), need(Path(cifar) / "test.npz")
     normalise = CHENYAOFO if net.startswith("chenyaofo") else AKAMASTER
     rows = []
     before = ortrim("evaluate", model, "--data", test, *normalise)
-    name = f"{net}_{agent}{recovery.name}"
+    name = f"{net}_{agent}{recovery.name}" + (f"_{jobs}_jobs" if jobs > 1 else "")
     for target in targets:
         run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", unlabelled, "--latency", target, "-o", slim, "--run-dir", run / "run"),
             *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", "--no-history"),
-            *(*recovery.flags, *normalise),
+            *("--jobs", str(jobs), *recovery.flags, *normalise),
         )
-        row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}
+        settings = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, "jobs": jobs}
+        row = {**settings, **outcome(found)}
         if "failed" not in found:
             after = ortrim("evaluate", slim, "--data", test, *normalise)
             row |= {"original_test": before["score"]["value"], "slim_test": after["score"]["value"]}

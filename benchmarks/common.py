@@ -161,5 +161,6 @@ def outcome(found: dict[str, Any]) -> dict[str, Any]:
         "macs": found["slim"]["macs"] / found["model"]["macs"],
         "episodes": search["episodes"],
         "seconds": found["wall_seconds"],
+        "search_seconds": search["seconds"],
         "agent_share": search["agent_seconds"] / search["seconds"],
     }

@@ -34,7 +34,7 @@ from .report import (
     TargetFacts,
     TrialFacts,
 )
-from .score import ClassScore, Score
+from .score import ClassScore, Score, Scorer
 from .search.evaluation import Evaluator
 from .search.space import Space
 
@@ -84,6 +84,7 @@ def _model_facts(path: Path, model: onnx.ModelProto, content: bytes) -> ModelFac
 def describe(
     job: Job,
     evaluator: Evaluator,
+    judge: Scorer,
     net: Net,
     space: Space,
     winner: Winner,
@@ -106,7 +107,6 @@ def describe(
     # All ratios of a report are in terms of the device whose latency it gives.
     scale = measured.value / latency.value
     widths = net.widths(winner.trial.plan)
-    scorer = evaluator.maker.scorer
     return ReportData(
         ortrim=version(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -115,7 +115,7 @@ def describe(
         device=evaluator.meter.facts,
         target=TargetFacts(scale * target_ratio, None if job.target is None else job.target.milliseconds),
         latency=LatencyFacts.from_ratio(measured),
-        score=ScoreFacts(score.kind, scorer.baseline.value, score.value, len(scorer.dataset), score.detail),
+        score=ScoreFacts(score.kind, judge.baseline.value, score.value, len(judge.dataset), score.detail),
         search=search,
         groups=tuple(
             GroupFacts(group.name, group.size, widths.get(group.name, group.size))

@@ -15,7 +15,7 @@ from ..graph import slim, verify
 from ..runtime import Ratio
 from .net import Net
 from .recovery import Feeds, reestimate, refit_sequentially
-from .score import Score
+from .score import Score, Scorer
 from .search.evaluation import Evaluator
 from .search.trials import Trial
 
@@ -120,12 +120,12 @@ class Finalists:
 
 
 def convert(
-    evaluator: Evaluator, recovered: onnx.ModelProto, on_stage: Callable[[str, Score], None]
+    evaluator: Evaluator, judge: Scorer, recovered: onnx.ModelProto, on_stage: Callable[[str, Score], None]
 ) -> onnx.ModelProto:
     """What was recovered in fp32, in the precision that was asked for: the best of the ways to get there."""
     variants = []
     for name, model in evaluator.maker.converter.variants(recovered):
-        score = evaluator.maker.scorer.score(model)
+        score = judge.score(model)
         on_stage(name, score)
         variants.append((score.for_search, model))
     return max(variants, key=lambda variant: variant[0])[1] if variants else recovered
@@ -133,6 +133,7 @@ def convert(
 
 def recover(
     evaluator: Evaluator,
+    judge: Scorer,
     net: Net,
     winner: Winner,
     calibration: Feeds,
@@ -150,7 +151,7 @@ def recover(
     plain = slim(evaluator.model, removal, analysis=evaluator.analysis)
     verify(evaluator.model, plain, removal, analysis=evaluator.analysis)
     corrected = evaluator.maker.build(winner.trial.plan)
-    score = evaluator.maker.scorer.score(corrected)
+    score = judge.score(corrected)
     on_stage("correction of the winner", score)
     if net.composable:
         whole, analysis, gone = net.original, net.original_analysis, net.in_original(removal)
@@ -159,14 +160,14 @@ def recover(
     best = corrected
     for _ in range(MOST_REFITS):
         refitted = refit_sequentially(whole, best, gone, calibration, analysis=analysis, seed=seed)
-        after = evaluator.maker.scorer.score(refitted)
+        after = judge.score(refitted)
         on_stage("sequential refit", after)
         if after.for_search <= score.for_search:
             break
         best, score = refitted, after
     if any(node.op_type == "BatchNormalization" for node in best.graph.node):
         estimated = reestimate(best, calibration)
-        after = evaluator.maker.scorer.score(estimated)
+        after = judge.score(estimated)
         on_stage("BatchNormalization re-estimated", after)
         if after.for_search > score.for_search:
             best = estimated

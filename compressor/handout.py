@@ -63,11 +63,11 @@ def hand_out(
     stages, calibration = sitting.stages, subject.images.calibration.feeds()
     for winner in islice(candidates, MOST_RECOVERED):
         stages.end("finalists")
-        small = recover(evaluator, net, winner, calibration, stages.end, job.seed)
+        small = recover(evaluator, subject.judge, net, winner, calibration, stages.end, job.seed)
         if job.finetune is not None:
             small = tune(job, subject, small, run, sitting)
-        small = convert(evaluator, small, stages.end)
-        score, classes = evaluator.maker.scorer.detailed(small)
+        small = convert(evaluator, subject.judge, small, stages.end)
+        score, classes = subject.judge.detailed(small)
         if job.min_score is not None and score.value < job.min_score:
             raise TargetError(
                 f"the best model that meets {target:.3g}x scores {score.value:.4f}, below --min-score "

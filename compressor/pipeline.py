@@ -198,13 +198,14 @@ def _run(
             # Those of a target in milliseconds have their names from here on.
             for place in places(output, targets):
                 check_output(place, force, inputs=[job.model, job.data])
-        sitting.stages.end("baseline", subject.scorer.baseline)
+        sitting.stages.end("baseline", subject.judge.baseline)
         found = search_net(job, subject, net, meter, trials, targets, sitting)
         nets = hand_out_front(job, subject, found, net, targets, run, sitting)
         reports = [
             describe(
                 job,
                 found.evaluator,
+                subject.judge,
                 net,
                 found.space,
                 won.winner,
@@ -231,7 +232,7 @@ def _run(
             run.path,
             as_measured(won.latency, meter.by_device(won.winner.trial.plan)),
             won.score,
-            subject.scorer.baseline,
+            subject.judge.baseline,
             net.widths(won.winner.trial.plan),
             report,
         )

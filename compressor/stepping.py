@@ -66,7 +66,7 @@ def step_toward(
                 raise KeyboardInterrupt
             winner = next(found.finalists(target))
             calibrating = subject.images.calibration.feeds()
-            model = recover(found.evaluator, net, winner, calibrating, sitting.stages.end, job.seed)
+            model = recover(found.evaluator, subject.judge, net, winner, calibrating, sitting.stages.end, job.seed)
             if job.finetune is not None:
                 model = tune(job, subject, model, own, sitting)
             removal = found.evaluator.maker.ranking.removal(winner.trial.plan)

@@ -9,7 +9,7 @@ import onnx
 
 from .. import graph
 from ..runtime import Device
-from .data import InputSpec, Split, load_data, split
+from .data import Dataset, InputSpec, Split, load_data, split
 from .job import Job
 from .score import Scorer
 from .search.candidates import prunable_groups
@@ -28,6 +28,13 @@ class Subject:
     groups: tuple[graph.ChannelGroup, ...]
     images: Split
     scorer: Scorer
+    """Of candidates."""
+    judge: Scorer
+    """Of what comes after the search."""
+
+
+FEWEST_TAUGHT = 5
+"""Of the images from which a net is taught, one in so many may be taken to judge what comes of it."""
 
 
 def read_subject(job: Job) -> Subject:
@@ -36,9 +43,17 @@ def read_subject(job: Job) -> Subject:
     analysis = graph.analyze(loaded)
     groups = prunable_groups(analysis, job.keep)
     spec = InputSpec.from_model(loaded, job.size)
-    wanted = None if job.finetune is not None else job.calibration + job.reward
+    tunes = job.finetune is not None
+    wanted = None if tunes else job.calibration + 2 * job.reward
     dataset = load_data(job.data, spec, job.preprocessing, wanted, job.seed)
-    images = split(dataset, job.calibration, job.reward, job.seed)
-    cores = Device("cpu", threads=os.cpu_count())
-    scorer = Scorer.build(loaded, images.reward, cores, label_offset=job.label_offset)
-    return Subject(original, loaded, analysis, groups, images, scorer)
+    judging = min(job.reward, len(dataset) // FEWEST_TAUGHT) if tunes else job.reward
+    images = split(dataset, job.calibration, job.reward, job.seed, judging)
+    scorer = _scorer(job, loaded, images.reward)
+    judge = scorer if images.judging is images.reward else _scorer(job, loaded, images.judging)
+    if (judge.baseline.kind, judge.baseline.detail) != (scorer.baseline.kind, scorer.baseline.detail):
+        judge = scorer  # as where all images of one part are of one class: scores of two kinds do not compare
+    return Subject(original, loaded, analysis, groups, images, scorer, judge)
+
+
+def _scorer(job: Job, loaded: onnx.ModelProto, images: Dataset) -> Scorer:
+    return Scorer.build(loaded, images, Device("cpu", threads=os.cpu_count()), label_offset=job.label_offset)

@@ -240,14 +240,16 @@ def test_a_candidate_that_the_device_refuses_is_passed_over(job, folder, monkeyp
         return quick(self, plan, model, limit)
 
     monkeypatch.setattr(meter.LiveMeter, "quick", refusing)
-    result = compress(**job, run_dir=folder / "refusing")
-    assert len(asked) == EPISODES
-    assert any("1 of 5 candidates could not be scored or measured" in note for note in result.report.notes)
+    # More candidates than elsewhere: with four left, a busy machine may let all of them miss the target.
+    several = {**job, "episodes": 10}
+    result = compress(**several, run_dir=folder / "refusing")
+    assert len(asked) == 10
+    assert any("1 of 10 candidates could not be scored or measured" in note for note in result.report.notes)
     report = json.loads((result.run_dir / "report.json").read_text())
-    assert [trial["ratio"] is None for trial in report["trials"]] == [False, True, False, False, False]
+    assert [trial["ratio"] is None for trial in report["trials"]] == [number == 1 for number in range(10)]
     assert "candidate 2 failed: the device has no memory for this one" in (result.run_dir / "log.txt").read_text()
     monkeypatch.undo()
-    again = compress(**{**job, "device": f"replay:{result.run_dir}"}, run_dir=folder / "refusing again")
+    again = compress(**{**several, "device": f"replay:{result.run_dir}"}, run_dir=folder / "refusing again")
     assert again.plan == result.plan
 
 

@@ -16,14 +16,26 @@ def small_dataset(images, labels=None):
     return Dataset(InputSpec((tensor,)), {"x": PixelColumn(images, tensor, Preprocessing())}, labels, Path("d.npz"))
 
 
-@given(st.integers(2, 60), st.integers(1, 60), st.integers(1, 60), st.integers(0, 5), st.booleans())
-def test_splits_never_overlap(samples, calibration, reward, seed, labelled):
+@given(st.integers(2, 90), st.integers(1, 60), st.integers(1, 60), st.integers(0, 40), st.integers(0, 5), st.booleans())
+def test_splits_never_overlap(samples, calibration, reward, judging, seed, labelled):
     images = np.zeros((samples, 2, 2, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(samples)
     dataset = small_dataset(images, np.arange(samples) % 3 if labelled else None)
-    parts = split(dataset, calibration, reward, seed)
+    parts = split(dataset, calibration, reward, seed, judging)
+    calibrates, scores, judges, trains = (
+        set(part.columns["x"].pixels[:, 0, 0, 0].tolist())
+        for part in (parts.calibration, parts.reward, parts.judging, parts.training)
+    )
+    assert calibrates <= trains
+    assert not trains & (scores | judges)
+    left = samples - calibration - reward
+    if judging and left >= judging / 2:
+        assert not scores & judges
+        assert len(judges) == min(judging, left)
+    else:
+        assert judges == scores
+    assert trains | scores | judges == set(range(samples))
     ids = [part.columns["x"].pixels[:, 0, 0, 0].tolist() for part in (parts.calibration, parts.reward)]
-    assert not set(ids[0]) & set(ids[1])
     assert all(len(set(part)) == len(part) >= 1 for part in ids)
     if samples >= calibration + reward:
         assert (len(ids[0]), len(ids[1]), parts.note) == (calibration, reward, "")
