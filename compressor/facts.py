@@ -115,7 +115,14 @@ def describe(
         device=evaluator.meter.facts,
         target=TargetFacts(scale * target_ratio, None if job.target is None else job.target.milliseconds),
         latency=LatencyFacts.from_ratio(measured),
-        score=ScoreFacts(score.kind, judge.baseline.value, score.value, len(judge.dataset), score.detail),
+        score=ScoreFacts(
+            score.kind,
+            judge.baseline.value,
+            score.value,
+            len(judge.dataset),
+            score.detail,
+            judge.dataset is not evaluator.maker.scorer.dataset,
+        ),
         search=search,
         groups=tuple(
             GroupFacts(group.name, group.size, widths.get(group.name, group.size))

@@ -151,7 +151,8 @@ def headline(report: ReportData, run: Path) -> None:
         f"latency on {device.spec} ({device.provider}, onnxruntime {device.onnxruntime}): the target of "
         f"{report.target.ratio:.3g}x is {'met' if report.met else 'NOT met'}"
     )
-    say(f"{score.kind} ({score.detail}) on {score.images:,} images that took no part in calibration")
+    part = "in calibration or search" if score.fresh else "in calibration; candidates were compared on them"
+    say(f"{score.kind} ({score.detail}) on {score.images:,} images that took no part {part}")
     say(f"slim model: {after.path}")
     say(f"report:     {run / 'report.html'}")
 

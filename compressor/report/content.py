@@ -131,6 +131,8 @@ class ScoreFacts:
     images: int
     detail: str = "top-1"
     """What was compared (see `compressor.score`)."""
+    fresh: bool = False
+    """Whether they took no part in the choice among candidates either."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _tiles(data: ReportData) -> list[Tile]:
             percent(score.baseline),
             percent(score.slim),
             points(score.slim - score.baseline),
-            f"{score.detail}, {score.images:,} images",
+            f"{score.detail}, {score.images:,} images" + (", new to the search" if score.fresh else ""),
         ),
         Tile("Parameters", short(model.parameters), short(slim.parameters), change(model.parameters, slim.parameters)),
         Tile("MACs", short(model.macs), short(slim.macs), change(model.macs, slim.macs), "of one sample"),

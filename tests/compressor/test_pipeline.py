@@ -115,6 +115,14 @@ def test_the_target_is_met_and_the_model_is_smaller(done, model):
     )
 
 
+def test_what_was_found_is_scored_on_images_that_no_candidate_was_compared_on(done, job, folder):
+    result = compress(**{**job, "target": Target.parse("0.7x")}, reward=40, run_dir=folder / "judged")
+    assert result.report.score.fresh
+    assert result.report.score.images == 40  # of 160, with 24 for the correction and 40 for the candidates
+    assert not done.report.score.fresh  # all others are taken
+    assert done.report.score.images == 136
+
+
 def test_the_interface_of_the_model_is_kept(done, model):
     before, after = onnx.load(model).graph, onnx.load(done.output).graph
     assert list(after.input) == list(before.input)
