@@ -121,7 +121,8 @@ def search_net(
     def maker(threads: int) -> Maker:
         correct = _correction(job, net, moments, calibrating, threads)
         scorer = replace(subject.scorer, device=Device("cpu", threads=threads))
-        deviation = OutputDeviation(loaded, _compared(subject), threads=threads)
+        hinted = job.correction == "sequential"
+        deviation = OutputDeviation(loaded, _compared(subject), threads=threads) if hinted else None
         return Maker(ranking, correct, scorer, converter, deviation)
 
     with ExitStack() as opened:
