@@ -252,10 +252,6 @@ def _correction(job: Job, net: Net, moments: Moments, images: Feeds, threads: in
     """What corrects candidates."""
     if job.correction == "independent":
         return Alone(net.model, net.analysis, moments)
-    return _corrector(job, net, moments, images, threads)
-
-
-def _corrector(job: Job, net: Net, moments: Moments, images: Feeds, threads: int) -> Corrector:
     samples = samples_for(graph.macs(net.model))
     return Corrector(net.model, net.analysis, moments, images, samples=samples, threads=threads, seed=job.seed)
 
