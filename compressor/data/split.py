@@ -57,9 +57,9 @@ def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0, judgin
     least squares never have enough (the refitted MobileNetV2 at 0.8x had a soft agreement of .871 from 200 images and
     .878 from 300, on others).
 
-    What wins among many candidates owes something to the samples that they were compared on: of a ResNet-56 at 0.69x,
-    the best of 200, the thorough refit made a worse net by those (.9913 to .9891) and a better one by 2,000 others
-    (.9814 to .9883). So what comes after a search is judged by samples of its own, unless fewer than half of those
+    What wins among many candidates owes something to the samples that they were compared on: of the best-scoring
+    of 200 ResNet-56 for 0.7x the thorough refit made a worse net by those (.9913 to .9891) and a better one by 1,597
+    others (.9809 to .9880). So what comes after a search is judged by samples of its own, unless fewer than half of those
     wanted are left for that.
 
     Raises:
