@@ -59,8 +59,8 @@ def split(dataset: Dataset, calibration: int, reward: int, seed: int = 0, judgin
 
     What wins among many candidates owes something to the samples that they were compared on: of the best-scoring
     of 200 ResNet-56 for 0.7x the thorough refit made a worse net by those (.9913 to .9891) and a better one by 1,597
-    others (.9809 to .9880). So what comes after a search is judged by samples of its own, unless fewer than half of those
-    wanted are left for that.
+    others (.9809 to .9880). So what comes after a search is judged by samples of its own, unless fewer than half of
+    those wanted are left for that.
 
     Raises:
         InputError: a part of less than one sample is asked for.
