@@ -78,7 +78,7 @@ class Finalists:
         evaluator = self._evaluator
         while self._misses < MOST_MISSES and (trial := self._promising()) is not None:
             self._left.remove(trial)
-            latency = evaluator.meter.final(trial.plan, evaluator.maker.deployed(trial.plan))
+            latency = evaluator.meter.final(trial.plan, evaluator.maker.deployed(trial.plan), limit=self._target)
             log.info(
                 "finalist %d: score %.4f, ratio %.4f (quick %.4f)", trial.id, trial.score, latency.value, trial.ratio
             )

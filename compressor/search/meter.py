@@ -103,8 +103,9 @@ class Meter(Protocol):
         A plan is measured once in either state: asked again, the figure is the same.
 
         Args:
-            limit: where there is nothing else to fall back on, the ratio that it must keep. A single measurement is off
-                by some percent now and then: one above the limit is made twice more, and the middle one counts.
+            limit: the ratio that it must keep. A single measurement is off by some percent now and then, on a busy
+                machine by tens: what comes out above the limit is measured again before it is turned down, and of
+                three the middle one counts.
         """
         ...
 
@@ -210,10 +211,17 @@ class LiveMeter:
         if key not in self._finals:
             found = self._compared(model)
             if limit is not None and found.value > limit:
-                found = sorted((found, self._compared(model), self._compared(model)), key=lambda one: one.value)[1]
+                found = self._again(model, found, limit)
             self._finals[key] = found
             self._record.record(key, found.to_dict())
         return self._finals[key]
+
+    def _again(self, model: onnx.ModelProto, first: Ratio, limit: float) -> Ratio:
+        """The middle one of three; where two are above the limit it is too, and the third is spared."""
+        found = sorted((first, self._compared(model)), key=lambda one: one.value)
+        if found[0].value > limit:
+            return found[0]
+        return sorted((*found, self._compared(model)), key=lambda one: one.value)[1]
 
     def _compared(self, model: onnx.ModelProto) -> Ratio:
         return compare(

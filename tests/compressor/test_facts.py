@@ -49,6 +49,7 @@ def report(residual, tmp_path):
             return describe(
                 SimpleNamespace(model=path, target=Target(milliseconds=4.0)),
                 evaluator,
+                scorer,
                 Net(residual, analysis, residual, analysis),
                 SimpleNamespace(choices=()),
                 SimpleNamespace(trial=trial),

@@ -21,7 +21,7 @@ class Machine:
         self.meter = self
         self.maker = SimpleNamespace(deployed=lambda plan: None)
 
-    def final(self, plan, model):
+    def final(self, plan, model, limit):
         number = plan["g"]
         self.measured.append(number)
         return SimpleNamespace(value=self.listed.get(f"t{number}", self.quick[number] * self.factor))
