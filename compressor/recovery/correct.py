@@ -100,4 +100,4 @@ class Corrector:
         # The matrices are small: a second thread gains nothing, and where another job has a core, each product waits
         # for it (ResNet-20 beside a training: 3.2 s a candidate with two threads, 0.7 s with one).
         with threadpool_limits(1, user_api="blas"):
-            return self._in_turn(self._alone(removal), removal, ridge=_RIDGE, iterations=1)
+            return self._in_turn(self._alone(removal), removal, ridges=(_RIDGE,), iterations=1)

@@ -12,7 +12,7 @@ One pass is enough: a second one over ResNet-56 at half its latency moved the er
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -20,20 +20,18 @@ import onnx
 from ...graph.group import ChannelAnalysis
 from .activations import Feeds
 from .consumers import find_consumers, weights_of
+from .layer import Layer, Product, Rows, joined, rows_of
+from .least_squares import RIDGES, fit_layer
 from .matrices import Consumer
-from .patches import Window
-from .refit import ridged, with_weights
-from .tails import Tail, Tails
+from .refit import with_weights
+from .tails import Tails
 from .tape import Tape
-from .targets import Recording, Spot
+from .targets import Recording
 
 __all__ = ["LayerRefit", "SequentialRefitter", "refit_sequentially"]
 
 _HELD_OUT = 1 / 8
 """Share of the samples that is kept out of the fit, and decides how far to go."""
-_STEPS = (1.0, 0.5, 0.25)
-_SMALLEST_SCALE = 1e-3
-"""Of a BatchNormalization: channels that it all but switches off are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -43,68 +41,6 @@ class LayerRefit:
     node: str
     before: float
     after: float
-
-
-@dataclass(frozen=True)
-class _Layer:
-    consumer: Consumer
-    tail: Tail
-    kept: np.ndarray = field(repr=False)
-    """Channels of the original's tail that the slim net has."""
-
-    @property
-    def scale(self) -> np.ndarray | None:
-        """Factor of each row on the way to the tail, `groups x rows x 1`; None is 1."""
-        if self.tail.scale is None:
-            return None
-        return self.consumer.rows_of(self.tail.scale)[:, :, None].astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Product:
-    """A convolution as a matrix: at the rows of interest cheaper than running it everywhere."""
-
-    matrix: np.ndarray = field(repr=False)
-    """`groups x rows x columns`."""
-    offset: np.ndarray = field(repr=False)
-    """`groups x rows`: its own bias."""
-    nothing: np.ndarray = field(repr=False)
-    """Zeros that broadcast to its output."""
-
-    @classmethod
-    def of(cls, consumer: Consumer, tape: Tape) -> _Product | None:
-        """As its weights are now; None where it is no convolution, or has a bias that is computed."""
-        if consumer.op not in ("Conv", "ConvTranspose"):
-            return None
-        weight, *bias = (tape.weight(name) for name in tape.inputs(consumer.output)[1:] if name)
-        if weight is None or any(values is None for values in bias):
-            return None
-        offset = consumer.rows_of(bias[0]) if bias else np.zeros((consumer.groups, 1))
-        nothing = np.zeros((1, consumer.outputs) + (1,) * (weight.ndim - 2), weight.dtype)
-        return cls(consumer.matrix(weight), offset, nothing)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Samples of one layer: columns of its input, and its tail in both nets; `groups x ... x rows` each."""
-
-    columns: np.ndarray
-    slim: np.ndarray
-    goal: np.ndarray
-
-    def part(self, first: int, last: int | None) -> _Rows:
-        """The rows from `first` to `last`."""
-        return _Rows(*(array[:, :, first:last] for array in (self.columns, self.slim, self.goal)))
-
-    def missing(self, tail: Tail, added: np.ndarray | float = 0.0) -> np.ndarray:
-        """What the layer should add to its output on top of `added`, in units of the tail."""
-        now = self.slim + added
-        gap = self.goal - now
-        if tail.low is not None:
-            gap = np.where(self.goal <= tail.low, np.minimum(0.0, tail.low - now), gap)
-        if tail.high is not None:
-            gap = np.where(self.goal >= tail.high, np.maximum(0.0, tail.high - now), gap)
-        return gap
 
 
 class SequentialRefitter:
@@ -144,7 +80,7 @@ class SequentialRefitter:
         small: onnx.ModelProto,
         removal: Mapping[str, Collection[int]],
         *,
-        ridge: float = 1e-3,
+        ridges: Sequence[float] = RIDGES,
         iterations: int = 6,
         on_layer: Callable[[LayerRefit], None] | None = None,
     ) -> onnx.ModelProto:
@@ -152,7 +88,8 @@ class SequentialRefitter:
 
         Args:
             small: `slim(..., removal)`, refitted or not.
-            ridge: draws the weights to what they are, relative to the mean second moment of the layer's columns.
+            ridges: draw the weights to what they are, relative to the mean second moment of the layer's columns; each
+                layer takes the one that serves the samples best that are kept out of its fit.
             iterations: solves for a layer before a Relu or Clip.
             on_layer: told of every layer, in order.
         """
@@ -163,16 +100,17 @@ class SequentialRefitter:
         arrays = weights_of(small, [c.weight for c in found] + [c.bias.tensor for c in found if c.bias is not None])
         for layer in layers:
             fit, test = self._rows(tape, layer)
-            change, report = _refit(layer, fit, test, ridge, iterations)
-            if change is not None:
-                new = _changed(layer.consumer, arrays, *change)
+            fitted = fit_layer(layer, fit, test, ridges, iterations)
+            helps = fitted.after < fitted.before
+            if helps:
+                new = _changed(layer.consumer, arrays, fitted.change, fitted.shift)
                 arrays.update(new)
                 tape.replace(new)
             if on_layer is not None:
-                on_layer(report)
+                on_layer(LayerRefit(layer.consumer.node, fitted.before, fitted.after if helps else fitted.before))
         return with_weights(small, arrays)
 
-    def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[_Layer]:
+    def _layers(self, small: onnx.ModelProto, removal: Mapping[str, Collection[int]]) -> list[Layer]:
         """Layers whose target is known: the tail is one of the original's, with as many channels kept."""
         kept_of = self._analysis.kept(removal)
         finder = Tails(small)
@@ -192,21 +130,21 @@ class SequentialRefitter:
             kept = kept_of.along(tail.output, own)
             kept = np.arange(consumer.outputs) if kept is None else kept
             if len(kept) == consumer.outputs:
-                layers.append(_Layer(consumer, tail, kept))
+                layers.append(Layer(consumer, tail, kept))
         return layers
 
-    def _rows(self, tape: Tape, layer: _Layer) -> tuple[_Rows, _Rows]:
+    def _rows(self, tape: Tape, layer: Layer) -> tuple[Rows, Rows]:
         """Rows to fit, and rows of held-out samples (the same ones where there is one sample only)."""
         consumer, tail = layer.consumer, layer.tail
-        product = _Product.of(consumer, tape)
+        product = Product.of(consumer, tape)
         given = {} if product is None else {consumer.output: product.nothing}
         wanted = [name for name in (consumer.input, tail.output) if name not in given]
         values = tape.read(wanted, tape.made(consumer.output), given=given)
         parts = [
-            _rows_of(layer, spot, {**given, **batch}, product)
+            rows_of(layer, spot, {**given, **batch}, product)
             for spot, batch in zip(self._recording[tail.output], values, strict=True)
         ]
-        rows, samples = _joined(parts), self._recording.samples
+        rows, samples = joined(parts), self._recording.samples
         # The record has shuffled them.
         held = max(1, round(_HELD_OUT * samples)) * rows.columns.shape[2] // samples if samples > 1 else 0
         return rows.part(held, None), rows.part(0, held or None)
@@ -219,7 +157,7 @@ def refit_sequentially(
     images: np.ndarray | Feeds,
     *,
     analysis: ChannelAnalysis,
-    ridge: float = 1e-3,
+    ridges: Sequence[float] = RIDGES,
     iterations: int = 6,
     rows_per_column: int = 64,
     memory: int = 1024,
@@ -235,7 +173,7 @@ def refit_sequentially(
     refitter = SequentialRefitter(
         model, analysis, images, rows_per_column=rows_per_column, memory=memory, threads=threads, seed=seed
     )
-    return refitter(small, removal, ridge=ridge, iterations=iterations, on_layer=on_layer)
+    return refitter(small, removal, ridges=ridges, iterations=iterations, on_layer=on_layer)
 
 
 def _untouched(model: onnx.ModelProto, small: onnx.ModelProto) -> set[str]:
@@ -248,79 +186,6 @@ def _untouched(model: onnx.ModelProto, small: onnx.ModelProto) -> set[str]:
             break
         same.add(node.name)
     return same
-
-
-def _rows_of(layer: _Layer, spot: Spot, values: Mapping[str, np.ndarray], product: _Product | None) -> _Rows:
-    """Rows of one batch; `values` of the tail lack what the layer brings, where that is a `product`."""
-    consumer = layer.consumer
-    reader, groups = consumer.reader, consumer.groups
-    x, y = (spot.samples_first(values[name]) for name in (consumer.input, layer.tail.output))
-    columns = reader.columns(x, spot.positions)
-    if product is not None and isinstance(reader, Window):
-        y = np.broadcast_to(y, (len(x), consumer.outputs, *reader.extent(x.shape)))
-    slim = reader.rows(y, spot.positions).reshape(groups, -1, columns.shape[2])
-    if product is not None:
-        slim = slim + _added(product.matrix, product.offset, columns, layer.scale)
-    return _Rows(columns, slim, spot.rows[layer.kept].reshape(slim.shape))
-
-
-def _joined(parts: Sequence[_Rows]) -> _Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return _Rows(
-        *(np.concatenate([getattr(part, name) for part in parts], axis=2) for name in ("columns", "slim", "goal"))
-    )
-
-
-def _refit(
-    layer: _Layer, fit: _Rows, test: _Rows, ridge: float, iterations: int
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, LayerRefit]:
-    """What to add to the layer's matrix and to its outputs (None: nothing helps), and how it went."""
-    tail = layer.tail
-    scale = layer.scale
-    change, shift = _solve(layer, fit, ridge, iterations)
-    energy = float(test.goal.var(axis=2, dtype=np.float64).sum()) * test.goal.shape[2] or 1.0
-    step = _added(change, shift, test.columns, scale)
-
-    def missed(share: float) -> float:
-        return float(np.square(test.missing(tail, share * step), dtype=np.float64).sum()) / energy
-
-    before = missed(0.0)
-    after, share = min((missed(share), share) for share in _STEPS)
-    if after >= before:
-        return None, LayerRefit(layer.consumer.node, before, before)
-    return (share * change, share * shift), LayerRefit(layer.consumer.node, before, after)
-
-
-def _solve(layer: _Layer, rows: _Rows, ridge: float, iterations: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares for what is missing: `groups x rows x columns` and `groups x rows`."""
-    x, tail, scale = rows.columns, layer.tail, layer.scale
-    count = x.shape[2]
-    # Without a bias the layer cannot take up a mean, and moments are about zero.
-    mean = x.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(x.shape[:2])
-    second = np.stack([(part @ part.T).astype(np.float64) / count for part in x])
-    matrix = ridged(second - mean[:, :, None] * mean[:, None, :], ridge)
-    change = np.zeros((len(x), rows.slim.shape[1], x.shape[1]))
-    shift = np.zeros(change.shape[:2])
-    rounds = iterations if tail.low is not None or tail.high is not None else 1
-    inverse = np.linalg.inv(matrix) if rounds > 1 else None
-    for past in range(rounds):
-        gap = rows.missing(tail, _added(change, shift, x, scale) if past else 0.0)
-        if scale is not None:
-            gap = np.divide(gap, scale, out=np.zeros_like(gap), where=np.abs(scale) > _SMALLEST_SCALE)
-        level = gap.mean(axis=2, dtype=np.float64) if layer.consumer.bias is not None else np.zeros(shift.shape)
-        cross = (gap @ x.swapaxes(1, 2)).astype(np.float64) / count - level[:, :, None] * mean[:, None, :]
-        step = np.linalg.solve(matrix, cross.swapaxes(1, 2)).swapaxes(1, 2) if inverse is None else cross @ inverse
-        change += step
-        shift += level - (step @ mean[:, :, None])[:, :, 0]
-    return change, shift
-
-
-def _added(change: np.ndarray, shift: np.ndarray, columns: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-    """What the change brings to the tail: `groups x rows x n`."""
-    out = change.astype(np.float32) @ columns
-    out += shift[:, :, None].astype(np.float32)
-    return out if scale is None else out * scale
 
 
 def _changed(

@@ -60,7 +60,7 @@ def test_a_batch_of_its_own_and_as_many_steps(build, images):
         small = with_weights(model, {"v": 0.5 * weights_of(model, ["v"])["v"]})
         steps = []
         refit_sequentially(
-            model, small, {}, images[:72, :, :, :6], analysis=analyze(model), ridge=1e-6, on_layer=steps.append
+            model, small, {}, images[:72, :, :, :6], analysis=analyze(model), ridges=(1e-6,), on_layer=steps.append
         )
         assert {node.name: node.op_type for node in model.graph.node}[steps[0].node] == "MatMul"
         assert steps[0].after < 0.1 * steps[0].before

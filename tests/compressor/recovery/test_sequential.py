@@ -6,9 +6,10 @@ from onnx import numpy_helper
 
 from ortrim.compressor.recovery.consumers import find_consumers
 from ortrim.compressor.recovery.importance import rank
+from ortrim.compressor.recovery.layer import Product
 from ortrim.compressor.recovery.moments import gather
 from ortrim.compressor.recovery.refit import Refitter, with_weights
-from ortrim.compressor.recovery.sequential import SequentialRefitter, _Product, refit_sequentially
+from ortrim.compressor.recovery.sequential import SequentialRefitter, refit_sequentially
 from ortrim.compressor.recovery.tails import Tails
 from ortrim.compressor.recovery.tape import Tape
 from ortrim.errors import DataError
@@ -77,7 +78,7 @@ def damaged(model, *names):
 def test_batch_normalization_on_the_way(build, images, run):
     model = build(NORMED, NORMED_SHAPES)
     small = damaged(model, "w", "v", "m2")
-    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6)
+    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridges=(1e-6,))
     before, after = error(model, small, images[64:], run), error(model, net, images[64:], run)
     assert after < 0.02 * before
 
@@ -92,7 +93,9 @@ def test_batch_normalization_before_a_layer(build, images, run):
     model = build(text, shapes)
     small = damaged(model, "s", "o")
     steps = []
-    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6, on_layer=steps.append)
+    net = refit_sequentially(
+        model, small, {}, images[:64], analysis=analyze(model), ridges=(1e-6,), on_layer=steps.append
+    )
     assert [step.node for step in steps] == ["node1", "node3"]
     assert error(model, net, images[64:], run) < 0.02 * error(model, small, images[64:], run)
 
@@ -139,7 +142,7 @@ def test_single_images_at_a_fixed_batch(build, images, run):
     shapes = {"w": (12, 3, 3, 3), "b": (12,), "v": (6, 12, 1, 1), "d": (6,), "u": (4, 3, 3, 3)}
     model = build(text, {**shapes, "low": 0.0, "high": 2.0})
     small = damaged(model, "w", "b", "v", "u")
-    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridge=1e-6)
+    net = refit_sequentially(model, small, {}, images[:64], analysis=analyze(model), ridges=(1e-6,))
 
     def total(candidate):
         singles = [images[place : place + 1] for place in range(64, 96)]
@@ -188,7 +191,7 @@ def test_half_precision_stays(build, images, run):
     )
     model = build(text, {"w": (8, 3, 3, 3), "v": (5, 8, 3, 3)}, dtype=np.float16)
     small, halves = damaged(model, "v"), images.astype(np.float16)
-    net = refit_sequentially(model, small, {}, halves, analysis=analyze(model), ridge=1e-6, rows_per_column=8)
+    net = refit_sequentially(model, small, {}, halves, analysis=analyze(model), ridges=(1e-6,), rows_per_column=8)
     assert all(array.dtype == np.float16 for array in weights(net).values())
     np.testing.assert_allclose(run(net, halves, "y")[0], run(model, halves, "y")[0], atol=0.05)
 
@@ -211,7 +214,7 @@ def test_a_layer_as_a_matrix_gives_what_running_it_gives(residual, build, images
     model, broken = models[kind]
     small, analysis = damaged(model, *broken), analyze(model)
     quick = refit_sequentially(model, small, {}, images, analysis=analysis)
-    monkeypatch.setattr(_Product, "of", lambda consumer, tape: None)
+    monkeypatch.setattr(Product, "of", lambda consumer, tape: None)
     run_whole = refit_sequentially(model, small, {}, images, analysis=analysis)
     assert weights(quick).keys() == weights(run_whole).keys()
     for name, array in weights(run_whole).items():
