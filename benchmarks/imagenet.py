@@ -14,23 +14,27 @@ INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
 @click.option("--episodes", default=200)
 @click.option("--agent", default="ortrim")
 @click.option("--seed", default=0)
+@click.option("--jobs", default=1, help="candidates at a time")
 @recovery_options
-def main(net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, recovery: Recovery) -> None:
+def main(
+    net: str, targets: tuple[str, ...], episodes: int, agent: str, seed: int, jobs: int, recovery: Recovery
+) -> None:
     model = need(SHARED / "models" / "imagenet" / f"{net}.onnx")
     calibration, val = need(SHARED / "imagenet" / "calibration"), need(SHARED / "imagenet" / "val")
     rows = []
     labelled = ("--label-offset", "1", *INPUT)
     before = ortrim("evaluate", model, "--data", val, *labelled)
-    name = f"{net}_{agent}{recovery.name}"
+    name = f"{net}_{agent}{recovery.name}" + (f"_{jobs}_jobs" if jobs > 1 else "")
     for target in targets:
         run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"
         found = ortrim(
             *("compress", model, "--data", calibration, "--latency", target, "-o", slim, "--run-dir", run / "run"),
             *("--agent", agent, "--episodes", str(episodes), "--seed", str(seed), "--force", "--no-history"),
-            *(*recovery.flags, *INPUT),
+            *("--jobs", str(jobs), *recovery.flags, *INPUT),
         )
-        row = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, **outcome(found)}
+        settings = {"net": net, "target": target, "agent": agent, "steps": recovery.steps, "seed": seed, "jobs": jobs}
+        row = {**settings, **outcome(found)}
         if "failed" not in found:
             after = ortrim("evaluate", slim, "--data", val, *labelled)
             agreement = ortrim("evaluate", slim, "--data", val, "--reference", model, *INPUT)

@@ -43,6 +43,7 @@ def fit_layer(layer: Layer, fit: Rows, test: Rows, ridges: Sequence[float], iter
     """Fitted to some rows; which ridge it takes and how far it goes is decided by others.
 
     Args:
+        ridges: tried from the weakest on, until one does worse than the one before.
         iterations: solves for a layer before a Relu or Clip.
     """
     tail, scale = layer.tail, layer.scale
@@ -55,10 +56,13 @@ def fit_layer(layer: Layer, fit: Rows, test: Rows, ridges: Sequence[float], iter
 
     equations = _Equations(layer, fit)
     rounds = iterations if tail.low is not None or tail.high is not None else 1
-    (after, share), (change, shift) = min(
-        ((missed(*found), found) for found in (equations.solve(ridge, rounds) for ridge in ridges)),
-        key=lambda tried: tried[0],
-    )
+    (after, share), (change, shift) = (np.inf, 0.0), (np.zeros(0), np.zeros(0))
+    for ridge in sorted(ridges):
+        found = equations.solve(ridge, rounds)
+        missing = missed(*found)
+        if missing[0] >= after:
+            break  # over the ridge there is one valley
+        (after, share), (change, shift) = missing, found
     return Fitted(share * change, share * shift, _squares(test.missing(tail)) / energy, after)
 
 

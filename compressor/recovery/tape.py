@@ -1,11 +1,13 @@
 """Running a model piece by piece over all calibration samples: a change in one layer must not cost a whole pass.
 
-The tensors that cross the frontier between what has run and what has not are held in memory. Reading runs forward from
-there; advancing moves the frontier, as long as what it would have to hold fits.
+The tensors that cross the frontier between what has run and what has not are held, in memory where they fit and else on
+disk. Reading runs forward from there, advancing moves the frontier: without that, every layer of a net of large images
+would run all those before it again.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,8 +18,14 @@ from onnx.helper import make_graph, make_model, make_tensor_value_info, np_dtype
 
 from ...graph.protos import captured
 from .activations import Feeds, open_session, outputs_of
+from .spill import Spill
 
 __all__ = ["Tape"]
+
+log = logging.getLogger(__name__)
+
+_FAR = 12
+"""Nodes that the frontier moves by at least where it means writing to disk: a few are sooner run again."""
 
 
 class Tape:
@@ -29,7 +37,7 @@ class Tape:
         """
         Args:
             batches: the model's inputs.
-            memory: MiB that may be held at the frontier.
+            memory: MiB that may be held in memory at the frontier.
             threads: for onnxruntime; 0 is its default.
         """
         self._nodes = list(model.graph.node)
@@ -40,6 +48,8 @@ class Tape:
         self._budget = memory * 2**20
         self._threads = threads
         self._held: list[Feeds] = list(batches)
+        self._shapes = [_shapes(batch) for batch in self._held]
+        self._types = {name: array.dtype for name, array in self._held[0].items()}
         self._frontier = 0
 
     def made(self, tensor: str) -> int:
@@ -68,15 +78,20 @@ class Tape:
             tensors: at the frontier or behind it.
             given: values that tensors behind `frontier` have here, in place of what their nodes would compute.
             frontier: node before which the frontier is moved by the way; it stays where it was if that is further, or
-                if what is alive there exceeds the memory. What lies before it can be read no more.
+                if what is alive there exceeds the memory and is not far. What lies before it can be read no more.
         """
         live = self._live(frontier) if frontier > self._frontier else []
-        moves = False
+        moves, spill = False, None
         for place, values in enumerate(self._run([*tensors, *live], given or {})):
             if live and place == 0:
-                moves = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
+                fits = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
+                moves = fits or frontier - self._frontier >= _FAR
+                spill = None if fits or not moves else Spill()
+                self._types = {name: values[name].dtype for name in live} if moves else self._types
             if moves:
-                self._held[place] = {name: values[name] for name in live}
+                alive = {name: values[name] for name in live}
+                self._shapes[place] = _shapes(alive)
+                self._held[place], spill = _kept(alive, spill)
             yield {name: values[name] for name in tensors}
         if moves:
             self._frontier = frontier
@@ -109,8 +124,8 @@ class Tape:
                 read.update(self._reads[place])
                 wanted.update(name for name in self._reads[place] if name not in held and name not in given)
         inputs = [
-            make_tensor_value_info(name, np_dtype_to_tensor_dtype(array.dtype), self._shared_sizes(name))
-            for name, array in held.items()
+            make_tensor_value_info(name, np_dtype_to_tensor_dtype(self._types[name]), self._shared_sizes(name))
+            for name in held
             if name in read
         ]
         outputs = [onnx.ValueInfoProto(name=name) for name in tensors]
@@ -122,8 +137,23 @@ class Tape:
     def _shared_sizes(self, name: str) -> list[int | None]:
         """Sizes that are the same in all batches: the last one may be smaller, and recurrent nets count samples on
         axis 1."""
-        shapes = zip(*(values[name].shape for values in self._held), strict=True)
+        shapes = zip(*(shapes[name] for shapes in self._shapes), strict=True)
         return [sizes[0] if len(set(sizes)) == 1 else None for sizes in shapes]
+
+
+def _shapes(values: Feeds) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in values.items()}
+
+
+def _kept(alive: Feeds, spill: Spill | None) -> tuple[Feeds, Spill | None]:
+    """The arrays where they are to be kept, and where those of the next batch are."""
+    if spill is None:
+        return alive, None
+    try:
+        return spill.keep(alive), spill
+    except OSError as error:
+        log.warning("activations are kept in memory: they could not be written to disk (%s)", error)
+        return alive, None
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

@@ -11,7 +11,6 @@ from ortrim.compressor.recovery.moments import gather
 from ortrim.compressor.recovery.refit import Refitter, with_weights
 from ortrim.compressor.recovery.sequential import SequentialRefitter, refit_sequentially
 from ortrim.compressor.recovery.tails import Tails
-from ortrim.compressor.recovery.tape import Tape
 from ortrim.errors import DataError
 from ortrim.graph import analyze, slim
 
@@ -157,32 +156,6 @@ def test_a_relu_frees_what_lies_below_it(residual):
     assert (by_output["pa"].output, by_output["pa"].low, by_output["pa"].high) == ("pa", 0.0, None)
     assert (by_output["pc"].output, by_output["pc"].low) == ("ps", 0.0)
     assert (by_output["y"].output, by_output["y"].low) == ("y", None)
-
-
-@pytest.mark.parametrize("memory", [0, 1024])
-def test_a_tape_gives_what_the_whole_model_gives(residual, images, run, memory):
-    tape = Tape(residual, [{"x": images[:40]}, {"x": images[40:]}], memory=memory)
-    for tensor in ("pa", "ps", "qr", "y"):
-        whole = np.concatenate([values[tensor] for values in tape.read([tensor], tape.made(tensor))])
-        np.testing.assert_allclose(whole, run(residual, images, tensor)[0], atol=1e-4)
-
-
-def test_a_tape_runs_on_with_new_weights(residual, images, run):
-    changed = weights(residual)["head"] * 2
-    tape = Tape(residual, [{"x": images}])
-    list(tape.read(["q"], tape.made("pooled")))
-    tape.replace({"head": changed, "heads": weights(residual)["heads"] * 2})
-    (values,) = tape.read(["y"])
-    np.testing.assert_allclose(values["y"], 2 * run(residual, images, "y")[0], rtol=1e-3, atol=1e-4)
-
-
-def test_a_tape_takes_values_as_given(residual, images, run):
-    tape = Tape(residual, [{"x": images}])
-    given = np.zeros((1, 8, 1, 1), np.float32)
-    (values,) = tape.read(["ps"], tape.made("pc"), given={"pc": given})
-    np.testing.assert_allclose(values["ps"], run(residual, images, "stem")[0], atol=1e-5)
-    (values,) = tape.read(["ps"])
-    np.testing.assert_allclose(values["ps"], run(residual, images, "ps")[0], atol=1e-4)
 
 
 def test_half_precision_stays(build, images, run):
