@@ -29,7 +29,8 @@ def repaired_damage(
             corrector does not use. Asked once, for all places.
         ranking: its damage is the curve that fills in between the measured widths.
         widths: the widths of interest of each group.
-        points: widths of a group that are measured, evenly spread, the narrowest among them.
+        points: widths of a group that are measured, evenly spread, the narrowest among them; the middle one, where it
+            is to be one: what is left at the very narrowest says little of the others.
         asked: groups that are measured; None is all. Of the others the curve counts, times what repair left of those
             that are measured (the median).
     """
@@ -57,6 +58,8 @@ def repaired_damage(
 def _spread(widths: Sequence[int], points: int) -> list[int]:
     if len(widths) <= points:
         return list(widths)
+    if points == 1:
+        return [widths[len(widths) // 2]]
     return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, points)]
 
 

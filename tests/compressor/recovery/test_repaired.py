@@ -30,7 +30,7 @@ def test_groups_that_are_not_asked_for_are_as_well_repaired_as_others(residual, 
         return [ranking.damage[name][width] / 2 for name, width in places]
 
     damage = repaired_damage(half_of_the_curve, ranking, widths, points=1, asked={first.name})
-    assert asked == [(first.name, 4)]
+    assert asked == [(first.name, 8)]  # the middle one: at the narrowest all is lost
     for group in others:
         assert damage[group.name][8] == pytest.approx(ranking.damage[group.name][8] / 2)
         assert damage[group.name][group.size] == 0
