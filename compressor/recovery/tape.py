@@ -86,7 +86,7 @@ class Tape:
             if live and place == 0:
                 fits = sum(values[name].nbytes for name in live) * len(self._held) <= self._budget
                 moves = fits or frontier - self._frontier >= _FAR
-                spill = None if fits or not moves else Spill()
+                spill = None if fits or not moves else _spill()
                 self._types = {name: values[name].dtype for name in live} if moves else self._types
             if moves:
                 alive = {name: values[name] for name in live}
@@ -152,8 +152,20 @@ def _kept(alive: Feeds, spill: Spill | None) -> tuple[Feeds, Spill | None]:
     try:
         return spill.keep(alive), spill
     except OSError as error:
-        log.warning("activations are kept in memory: they could not be written to disk (%s)", error)
+        _warn(error)
         return alive, None
+
+
+def _spill() -> Spill | None:
+    try:
+        return Spill()
+    except OSError as error:
+        _warn(error)
+        return None
+
+
+def _warn(error: OSError) -> None:
+    log.warning("activations are kept in memory: they could not be written to TMPDIR (%s)", error)
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

@@ -92,11 +92,12 @@ def test_arrays_come_back_from_disk_as_they_went():
             assert found[name].dtype == array.dtype
 
 
-def test_a_full_disk_is_said_and_memory_taken(residual, images, run, near, monkeypatch, caplog):
-    def full(self, arrays):
+@pytest.mark.parametrize("method", ["__init__", "keep"])
+def test_a_full_disk_is_said_and_memory_taken(residual, images, run, near, monkeypatch, caplog, method):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(spill.Spill, "keep", full)
+    monkeypatch.setattr(spill.Spill, method, full)
     taped = Tape(residual, [{"x": images[:40]}, {"x": images[40:]}], memory=0)
     with caplog.at_level(logging.WARNING):
         list(taped.read(["pa"], taped.made("ps")))
