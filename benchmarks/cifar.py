@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
+from common import SHARED, WORK, Recovery, need, of_jobs, ortrim, outcome, recovery_options, store
 
 AKAMASTER = ("--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225")
 CHENYAOFO = ("--mean", "0.4914", "0.4822", "0.4465", "--std", "0.2023", "0.1994", "0.2010")
@@ -42,7 +42,7 @@ def main(
     normalise = CHENYAOFO if net.startswith("chenyaofo") else AKAMASTER
     rows = []
     before = ortrim("evaluate", model, "--data", test, *normalise)
-    name = f"{net}_{agent}{recovery.name}" + (f"_{jobs}_jobs" if jobs > 1 else "")
+    name = f"{net}_{agent}{recovery.name}{of_jobs(jobs)}"
     for target in targets:
         run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"

@@ -147,6 +147,11 @@ def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def of_jobs(jobs: int) -> str:
+    """What the name of a run says of `--jobs`."""
+    return f"_{jobs}_jobs" if jobs > 1 else ""
+
+
 def outcome(found: dict[str, Any]) -> dict[str, Any]:
     """The figures of a `compress --json` result that the tables show."""
     if "failed" in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from common import SHARED, WORK, Recovery, need, ortrim, outcome, recovery_options, store
+from common import SHARED, WORK, Recovery, need, of_jobs, ortrim, outcome, recovery_options, store
 
 INPUT = ("--scale", "0.0078125", "--offset", "-1")  # x/128 - 1
 
@@ -24,7 +24,7 @@ def main(
     rows = []
     labelled = ("--label-offset", "1", *INPUT)
     before = ortrim("evaluate", model, "--data", val, *labelled)
-    name = f"{net}_{agent}{recovery.name}" + (f"_{jobs}_jobs" if jobs > 1 else "")
+    name = f"{net}_{agent}{recovery.name}{of_jobs(jobs)}"
     for target in targets:
         run = WORK / f"{name}_{target}_{seed}"
         slim = run / "out.onnx"

@@ -60,7 +60,7 @@ def fit_layer(layer: Layer, fit: Rows, test: Rows, ridges: Sequence[float], iter
     for ridge in sorted(ridges):
         found = equations.solve(ridge, rounds)
         missing = missed(*found)
-        if missing[0] >= after:
+        if not missing[0] < after:  # nor where it is no number
             break  # over the ridge there is one valley
         (after, share), (change, shift) = missing, found
     return Fitted(share * change, share * shift, _squares(test.missing(tail)) / energy, after)
