@@ -84,7 +84,7 @@ def hard_sigmoid(node: Node) -> Kernel:
     alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
         return functional.hardsigmoid
-    return lambda x: torch.clamp(alpha * x + beta, 0, 1)
+    return lambda x: functional.hardtanh(alpha * x + beta, 0, 1)
 
 
 @operator("Selu")
@@ -130,15 +130,27 @@ def cast_like(node: Node) -> Kernel:
     return lambda x, like: x.to(like.dtype)
 
 
+def _clipping(low: float | None, high: float | None) -> Kernel:
+    """To known bounds.
+
+    `hardtanh` gives the same numbers, and its gradient in one pass: that of `clamp` is several of comparison and
+    selection, which took two fifths of a training step of MobileNetV2.
+    """
+    if low is None and high is None:
+        return lambda x: x
+    if low is None or high is None or not low < high:
+        return lambda x: torch.clamp(x, low, high)
+    return lambda x: functional.hardtanh(x, low, high) if x.is_floating_point() else torch.clamp(x, low, high)
+
+
 @operator("Clip")
 def clip(node: Node) -> Kernel:
     """Bounds are attributes before operator set 11, then inputs."""
     if node.opset < 11:
-        low, high = node.get("min", None), node.get("max", None)
-        return lambda x: torch.clamp(x, low, high)
+        return _clipping(node.get("min", None), node.get("max", None))
     if all(node.constant(place) is not None for place in (1, 2) if node.has(place)):
-        low, high = node.number(1), node.number(2)
-        return lambda x, *bounds: x if low is None and high is None else torch.clamp(x, low, high)
+        clipped = _clipping(node.number(1), node.number(2))
+        return lambda x, *bounds: clipped(x)
 
     def run(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
         return x if low is None and high is None else torch.clamp(x, low, high)
