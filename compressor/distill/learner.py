@@ -59,7 +59,7 @@ class Learner:
         self._parameters = [p for p in self._student.parameters() if p.requires_grad]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
         self._optimizer = torch.optim.SGD(
-            self._parameters, settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
+            self._parameters, 0.0, settings.momentum, weight_decay=settings.decay, nesterov=True
         )
         # Of quantized weights the steps are what matters: they are trained in float32.
         self._precision = MixedPrecision(self._device, enabled=not self._student.quantized)

@@ -15,17 +15,15 @@ class Settings:
     """Length and hyper-parameters of a distillation. Exactly one of `epochs` and `minutes` is given.
 
     Batch and temperature were found on held-out training images with pruned CIFAR-10 ResNets (`benchmarks/distill.py`).
-    So was the rate: a ResNet-56 at half its latency, refitted layer by layer, was at .830, .935 and .968 (soft score)
-    after the first steps with rates of 0.03, 0.01 and 0.003; in the end, after a fifth of an epoch (0.03: two fifths),
-    at .965, .975 and .974.
     """
 
     epochs: float | None = None
     """Passes over the training images; parts of one count."""
     minutes: float | None = None
     """Wall time, evaluations included: the schedule ends when the time does."""
-    rate: float = 0.01
-    """Largest learning rate, of SGD with Nesterov momentum; less in proportion where a step holds fewer images."""
+    rate: float | None = None
+    """Largest learning rate, of SGD with Nesterov momentum; less in proportion where a step holds fewer images. None
+    is one for the number of steps (`schedule.peak_rate`)."""
     momentum: float = 0.9
     decay: float = 1e-4
     """Weight decay."""
@@ -62,7 +60,7 @@ class Settings:
         for name, value in (("epochs", self.epochs), ("minutes", self.minutes)):
             if value is not None and not 0 < value < 1e6:
                 raise InputError(f"fine-tuning takes a positive number of {name}, got {value:g}")
-        if not self.rate > 0:
+        if self.rate is not None and not self.rate > 0:
             raise InputError(f"the learning rate should be above 0, got {self.rate:g}")
         if self.batch < 1:
             raise InputError(f"a batch has at least one image, got {self.batch}")

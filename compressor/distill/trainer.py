@@ -192,7 +192,7 @@ class _Run:
             done = self.clock.done(self.step, scoring_s)
             if done >= 1:
                 break
-            rate = self.world.share(rate_at(self.clock.lead(self.step), settings))
+            rate = self.world.share(rate_at(self.clock.lead(self.step), settings, self.clock.expected(self.step)))
             losses.append(self.learner.learn(images, self.step, rate))
             self.step += 1
             done = self.clock.done(self.step, scoring_s)

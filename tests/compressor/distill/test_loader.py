@@ -7,7 +7,7 @@ from ortrim.compressor.data.dataset import Dataset, PixelColumn, TensorColumn
 from ortrim.compressor.data.preprocess import Preprocessing
 from ortrim.compressor.data.spec import InputSpec, TensorSpec
 from ortrim.compressor.distill.loader import Loader
-from ortrim.compressor.distill.schedule import rate_at
+from ortrim.compressor.distill.schedule import Clock, peak_rate, rate_at
 from ortrim.compressor.distill.settings import Settings
 
 
@@ -78,10 +78,25 @@ def test_what_is_no_image_is_left_as_it_is():
 
 def test_the_rate_rises_and_falls():
     settings = Settings(epochs=1, rate=0.2, warm_up=0.1)
-    rates = [rate_at(done, settings) for done in np.linspace(0, 1, 101)]
+    rates = [rate_at(done, settings, 100) for done in np.linspace(0, 1, 101)]
     assert rates[0] == 0
     assert max(rates) == rates[10] == pytest.approx(0.2)
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[55] == pytest.approx(0.1)
     assert rates[100] == 0
+
+
+def test_a_longer_schedule_goes_higher():
+    peaks = [peak_rate(steps) for steps in (1, 25, 100, 400, 10**6)]
+    assert peaks == sorted(peaks)
+    assert peaks[1:4] == pytest.approx([0.005, 0.01, 0.02])
+    assert 0 < peaks[0] < peaks[-1] < 0.1
+    settings = Settings(epochs=1)
+    assert rate_at(settings.warm_up, settings, 400) == pytest.approx(peak_rate(400))
+
+
+def test_the_number_of_steps_is_known_or_told_by_the_time_they_took():
+    assert Clock(Settings(epochs=2), steps_per_epoch=50).expected(1) == 100
+    clock = Clock(Settings(minutes=1), steps_per_epoch=50, spent=15)
+    assert clock.expected(20) == pytest.approx(80, rel=0.01)
