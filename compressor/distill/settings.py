@@ -45,9 +45,9 @@ class Settings:
     augment: bool = True
     """Shift images by up to an eighth, and mirror them: the teacher sees what the student sees."""
     evaluations: int = 12
-    """How often the held-out images are scored; at most once an epoch where epochs are given and fewer."""
-    patience: int = 6
-    """Evaluations without a better score after which it ends."""
+    """How often the held-out images are scored."""
+    patience: int = 4
+    """Evaluations without a better score, in the second half of the schedule, after which it ends."""
 
     def check(self) -> None:
         """Refuse what cannot work.

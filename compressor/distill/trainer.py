@@ -231,13 +231,13 @@ class _Run:
         return score
 
     def _stands_still(self) -> bool:
-        """Whether nothing has become better for long, by what training itself has come to.
+        """Whether nothing has become better for long, in the second half of the schedule.
 
-        Not by the student as it was: the first steps undo much of a good refit, and only the small ones at the end of
-        the schedule lead beyond it.
+        The first half says nothing: large steps undo much of a good refit, the first evaluations see the least of that,
+        and only the small steps at the end lead beyond them.
         """
-        scores = [score for _, score in self.history]
-        return len(scores) - 1 - int(np.argmax(scores)) >= self.settings.patience
+        scores = [score for _, score in self.history[self.settings.evaluations // 2 :]]
+        return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.settings.patience
 
     def _keep(self) -> None:
         assert self.checkpoint is not None

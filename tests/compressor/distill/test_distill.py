@@ -127,7 +127,7 @@ def test_it_ends_early_when_nothing_becomes_better(taught):
     wild = Settings(epochs=10, batch=64, rate=1e-9, evaluations=20, patience=2)
     found = distill(teacher, student, training, scorer, wild)
     assert found.stopped_early
-    assert found.epochs < 5
+    assert 5 < found.epochs < 8
 
 
 class Scripted:
@@ -145,16 +145,16 @@ def test_a_fall_at_the_beginning_is_no_reason_to_end(taught):
     """The first steps undo much of a refit; what counts is whether training itself still goes up."""
     teacher, student, training, _ = taught
     training = training.subset(np.arange(224))  # seven steps
-    rising = Scripted(0.9, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.95)
+    rising = Scripted(0.9, 0.88, 0.2, 0.1, 0.2, 0.3, 0.8, 0.95, 0.95)
     settings = Settings(epochs=1, batch=32, evaluations=7, patience=2)
     found = distill(teacher, student, training, rising, settings)
     assert not found.stopped_early
     assert (found.before.value, found.after.value) == (0.9, 0.95)
-    standing = Scripted(0.9, 0.2, 0.4, 0.4, 0.3)
+    standing = Scripted(0.9, 0.2, 0.3, 0.1, 0.4, 0.4, 0.3)
     found = distill(teacher, student, training, standing, settings)
     assert found.stopped_early
     assert found.after.value == 0.9
-    assert [score for _, score in found.history] == [0.2, 0.4, 0.4, 0.3]
+    assert [score for _, score in found.history] == [0.2, 0.3, 0.1, 0.4, 0.4, 0.3]
 
 
 def test_minutes_are_kept(taught):
