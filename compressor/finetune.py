@@ -102,9 +102,7 @@ def finetune(
     }
     notes = [*scorer.notes, *found.notes]
     if not found.improved:
-        notes.append(
-            "training did not raise the score of the held-out images: the weights are those of the model given"
-        )
+        notes.append("training brought the model no nearer to its teacher: the weights are those of the model given")
     if found.stopped_early:
         notes.append(f"ended early: {settings.patience} evaluations brought nothing better")
     model = graph.finish(found.model, header)

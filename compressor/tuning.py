@@ -16,8 +16,9 @@ __all__ = ["tune"]
 
 
 def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, sitting: Sitting) -> onnx.ModelProto:
-    """The slim net with the weights that scored best while it was taught; its own where none did.
+    """The slim net with the weights that came out best while it was taught; its own where none did.
 
+    None are taken that lead below the least score that is asked for: what teaching gains shows least in it (see `Exam`).
     With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes on from its
     checkpoint.
     """
@@ -49,5 +50,11 @@ def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, 
     sitting.stages.end(f"fine-tuning, {found.epochs:.2g} epochs", found.after)
     sitting.notes.extend(note for note in found.notes if note not in sitting.notes)  # of each step the same
     if not found.improved:
-        sitting.notes.append("fine-tuning did not raise the score of the images that score: weights are the refit's")
+        sitting.notes.append("fine-tuning brought the net no nearer to the original: weights are the refit's")
+    elif found.after.value < (job.min_score or 0.0) <= found.before.value:
+        sitting.notes.append(
+            f"fine-tuning brought the net nearer to the original, but its score below --min-score {job.min_score:g} "
+            f"({found.after.value:.4f}): weights are the refit's"
+        )
+        return small
     return found.model

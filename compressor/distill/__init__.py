@@ -6,7 +6,8 @@
 | loader | batches of images, shuffled and changed a little |
 | lessons | which tensors are compared, and the loss |
 | learner | one step of one process's student, averaging |
-| trainer | the loop: scoring on held-out images, ending early |
+| exam | what students are marked by |
+| trainer | the loop: marking, ending early |
 | checkpoint | going on after a kill |
 
 Importing the trainer imports torch: `distill` is fetched when it is first asked for.

@@ -18,6 +18,7 @@ from ..data import Dataset
 from ..parallel import World
 from ..score import Score, Scorer
 from .checkpoint import Checkpoint
+from .exam import Exam
 from .learner import Learner, follow
 from .schedule import Clock, rate_at
 from .settings import Settings
@@ -36,7 +37,7 @@ class Progress:
     step: int
     loss: float
     score: float | None
-    """Of the averaged weights on held-out images, where they were just scored."""
+    """The mark of the averaged weights, where they were just scored; see `Exam`."""
     best: float
 
 
@@ -45,23 +46,26 @@ class Distilled:
     """What came of it."""
 
     model: onnx.ModelProto = field(repr=False)
-    """The best averaged weights by the held-out images; the student as it was where nothing was better."""
+    """The averaged weights of the best mark; the student as it was where nothing was better."""
     before: Score
+    """On the held-out images as they are."""
     after: Score
+    marks: tuple[float, float]
+    """Before and after: what decided; see `Exam`."""
     epochs: float
     steps: int
     seconds: float
     images_per_second: float
     history: tuple[tuple[int, float], ...]
-    """Steps and score of every evaluation."""
+    """Steps and mark of every evaluation."""
     stopped_early: bool
     notes: tuple[str, ...] = ()
     """What the user should know."""
 
     @property
     def improved(self) -> bool:
-        """Whether the score rose."""
-        return self.after.for_search > self.before.for_search
+        """Whether the mark rose. The score need not."""
+        return self.marks[1] > self.marks[0]
 
 
 def distill(
@@ -81,7 +85,7 @@ def distill(
 
     Knowledge distillation (Hinton et al. 2015) with the squared error of the logits (Ba and Caruana, "Do Deep Nets
     Really Need to be Deep?", NeurIPS 2014) and of tensors inside (Romero et al., "FitNets", ICLR 2015). Weights are
-    averaged over steps (Polyak), the average is scored on held-out images, and the best one is taken.
+    averaged over steps (Polyak), the average is marked by held-out images (`Exam`), and the best one is taken.
     BatchNormalization keeps its statistics.
 
     Args:
@@ -106,14 +110,15 @@ def distill(
     settings.check()
     world = world or World()
     teacher, student = ensure_loaded(teacher), ensure_loaded(student)
-    before = scorer.score(student)
     learner = Learner(teacher, student, images, settings, seed=seed, label_offset=label_offset, world=world)
+    exam = Exam(teacher, scorer)
+    before = exam.mark(student)
     identity = {**settings.to_dict(), "seed": seed, "images": len(images), "processes": world.size}
-    run = _Run(learner, student, scorer, settings, world, checkpoint, identity)
-    stopped = run.train(before, progress)
+    run = _Run(learner, student, exam, settings, world, checkpoint, identity)
+    stopped = run.train(before.mark, progress)
     best = write_back(student, run.with_weights(run.best)) if run.best else student
-    after = scorer.score(best) if run.best else before
-    if after.for_search <= before.for_search:
+    after = exam.mark(best) if run.best else before
+    if after.mark <= before.mark:
         best, after = student, before
     seconds = run.clock.seconds
     notes = []
@@ -122,11 +127,12 @@ def distill(
         notes.append(
             f"a step of training held {held} images instead of {settings.batch}: more would take too much memory"
         )
-    log.info("distilled %d steps in %.0f s: %.4f -> %.4f", run.step, seconds, before.value, after.value)
+    log.info("distilled %d steps in %.0f s: %.4f -> %.4f", run.step, seconds, before.mark, after.mark)
     return Distilled(
         best,
-        before,
-        after,
+        before.score,
+        after.score,
+        (before.mark, after.mark),
         run.step / learner.loader.steps_per_epoch,
         run.step,
         seconds,
@@ -160,14 +166,14 @@ class _Run:
         self,
         learner: Learner,
         student: onnx.ModelProto,
-        scorer: Scorer,
+        exam: Exam,
         settings: Settings,
         world: World,
         checkpoint: Path | None,
         identity: dict[str, object],
     ) -> None:
         self.learner, self.world, self.settings = learner, world, settings
-        self.original, self.scorer = student, scorer
+        self.original, self.exam = student, exam
         self.whole = to_torch(student)
         self.checkpoint, self.identity = checkpoint, identity
         self.step, self.evaluations = 0, 0
@@ -181,10 +187,10 @@ class _Run:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
-    def train(self, before: Score, progress: Callable[[Progress], None] | None) -> bool:
+    def train(self, before: float, progress: Callable[[Progress], None] | None) -> bool:
         """Until the schedule ends, or nothing has become better for long; whether the latter."""
         settings, scoring_s, first = self.settings, 0.0, self.step
-        self.best_score = max(self.best_score, before.for_search)
+        self.best_score = max(self.best_score, before)
         started = said_at = time.monotonic()
         losses: list[float] = []
         self.world.share({"step": self.step, "state": self.learner.state()} if self.world.size > 1 else None)
@@ -224,7 +230,7 @@ class _Run:
 
     def _evaluate(self) -> float:
         averaged = self.learner.averaged()
-        score = self.scorer.score(write_back(self.original, self.with_weights(averaged))).for_search
+        score = self.exam.mark(write_back(self.original, self.with_weights(averaged))).mark
         self.history.append((self.step, score))
         if score > self.best_score:
             self.best, self.best_score = averaged, score
