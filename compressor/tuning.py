@@ -18,7 +18,7 @@ __all__ = ["tune"]
 def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, sitting: Sitting) -> onnx.ModelProto:
     """The slim net with the weights that came out best while it was taught; its own where none did.
 
-    None are taken that lead below the least score that is asked for: what teaching gains shows least in it (see `Exam`).
+    None are taken that lead below the least score that is asked for: what teaching gains shows least in it, see `Exam`.
     With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes on from its
     checkpoint.
     """
