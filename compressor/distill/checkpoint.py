@@ -28,6 +28,7 @@ class Checkpoint:
     average: dict[str, Any]
     optimizer: dict[str, Any]
     spreads: list[list[float]]
+    ceiling: dict[str, Any]
     best: dict[str, Any]
     """Averaged weights with the best score on held-out images."""
     best_score: float

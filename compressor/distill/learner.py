@@ -57,7 +57,8 @@ class Learner:
         self.images_a_step = self.loader.batch * world.size
         """Of all processes."""
         self._parameters = [p for p in self._student.parameters() if p.requires_grad]
-        self._average = [parameter.detach().clone() for parameter in self._parameters]
+        self._beginning = [parameter.detach().clone() for parameter in self._parameters]
+        self._average = [value.clone() for value in self._beginning]
         self._optimizer = torch.optim.SGD(
             self._parameters, 0.0, settings.momentum, weight_decay=settings.decay, nesterov=True
         )
@@ -93,6 +94,14 @@ class Learner:
         names = [name for name, p in self._student.named_parameters() if p.requires_grad]
         return dict(zip(names, (value.clone() for value in self._average), strict=True))
 
+    def begin_anew(self) -> None:
+        """Give the student the weights that it came with."""
+        with torch.no_grad():
+            for parameter, average, first in zip(self._parameters, self._average, self._beginning, strict=True):
+                parameter.copy_(first)
+                average.copy_(first)
+        self._optimizer.state.clear()
+
     def state(self) -> dict[str, Any]:
         """What `restore` takes."""
         return {
@@ -116,9 +125,12 @@ def follow(learner: Learner, world: World) -> None:
     start = world.share()
     learner.restore(start["state"])
     for step, images in enumerate(learner.loader.after(start["step"]), start["step"]):
-        rate = world.share()
-        if rate is None:
+        order = world.share()
+        if order is None:
             return
+        rate, anew = order
+        if anew:
+            learner.begin_anew()
         learner.learn(images, step, rate)
 
 

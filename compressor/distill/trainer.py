@@ -20,7 +20,7 @@ from ..score import Score, Scorer
 from .checkpoint import Checkpoint
 from .exam import Exam
 from .learner import Learner, follow
-from .schedule import Clock, rate_at
+from .schedule import Ceiling, Clock, rate_at
 from .settings import Settings
 
 __all__ = ["Distilled", "Progress", "distill", "help_to_distill"]
@@ -183,6 +183,7 @@ class _Run:
         self.whole = to_torch(student)
         self.checkpoint, self.identity = checkpoint, identity
         self.step, self.evaluations = 0, 0
+        self.ceiling = Ceiling()
         self.best: dict[str, Tensor] = {}
         self.best_score = -np.inf
         self.history: list[tuple[int, float]] = []
@@ -204,9 +205,16 @@ class _Run:
             done = self.clock.done(self.step, scoring_s)
             if done >= 1:
                 break
-            rate = self.world.share(rate_at(self.clock.lead(self.step), settings, self.clock.expected(self.step)))
+            rate = rate_at(self.clock.lead(self.step), settings, self.clock.expected(self.step), self.ceiling.most)
+            self.world.share((rate, self.ceiling.anew))
+            if self.ceiling.anew:
+                self.learner.begin_anew()
+                most = self.ceiling.most
+                log.info("step %d: the loss rose, the student begins anew with %.2g at most", self.step, most)
             losses.append(self.learner.learn(images, self.step, rate))
             self.step += 1
+            if settings.rate is None:
+                self.ceiling.told(losses[-1], rate, done)
             done = self.clock.done(self.step, scoring_s)
             score = None
             if done >= 1 or done * settings.evaluations >= self.evaluations + 1:
@@ -258,6 +266,7 @@ class _Run:
             step=self.step,
             seconds=self.clock.seconds,
             **self.learner.state(),
+            ceiling=self.ceiling.state,
             best=self.best,
             best_score=float(self.best_score),
             evaluations=self.evaluations,
@@ -267,5 +276,6 @@ class _Run:
     def _go_on(self, kept: Checkpoint) -> None:
         self.learner.restore(vars(kept))
         self.step, self.evaluations = kept.step, kept.evaluations
+        self.ceiling = Ceiling(kept.ceiling)
         self.best, self.best_score, self.history = kept.best, kept.best_score, [tuple(item) for item in kept.history]
         self.clock = Clock(self.settings, self.learner.loader.steps_per_epoch, kept.seconds)

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from ortrim.compressor.data import InputSpec, Preprocessing, load_data
 from ortrim.compressor.data.dataset import Dataset, TensorColumn
-from ortrim.compressor.distill import Settings, distill, learner
+from ortrim.compressor.distill import Settings, distill, learner, schedule, trainer
 from ortrim.compressor.distill.lessons import Lessons
 from ortrim.compressor.distill.memory import saved_bytes
 from ortrim.compressor.recovery import rank
@@ -75,6 +75,26 @@ def test_a_step_holds_as_many_images_as_its_memory(taught, monkeypatch):
     assert found.steps == 3 * (len(training) // 20)
     assert found.improved
     assert "20 images instead of 64" in found.notes[0]
+
+
+class Fragile(schedule.Ceiling):
+    """As of a student that stands no rate at all, which shows after its third step."""
+
+    def told(self, loss, rate, done):
+        self._first.append(loss)
+        self.anew = len(self._first) == 3
+        if self.anew:
+            self.most = 1e-30
+
+
+def test_a_student_that_begins_anew_has_its_own_weights(taught, monkeypatch):
+    teacher, student, training, scorer = taught
+    monkeypatch.setattr(trainer, "Ceiling", Fragile)
+    settings = Settings(epochs=0.5, batch=64, evaluations=6)
+    found = distill(teacher, student, training.unlabelled(), scorer, settings)
+    marks = [mark for _, mark in found.history]
+    assert marks[0] != found.marks[0]
+    assert marks[-1] == pytest.approx(found.marks[0])
 
 
 def test_the_same_seed_gives_the_same_weights(taught):

@@ -7,7 +7,7 @@ from ortrim.compressor.data.dataset import Dataset, PixelColumn, TensorColumn
 from ortrim.compressor.data.preprocess import Preprocessing
 from ortrim.compressor.data.spec import InputSpec, TensorSpec
 from ortrim.compressor.distill.loader import Loader
-from ortrim.compressor.distill.schedule import Clock, peak_rate, rate_at
+from ortrim.compressor.distill.schedule import Ceiling, Clock, peak_rate, rate_at
 from ortrim.compressor.distill.settings import Settings
 
 
@@ -100,3 +100,28 @@ def test_the_number_of_steps_is_known_or_told_by_the_time_they_took():
     assert Clock(Settings(epochs=2), steps_per_epoch=50).expected(1) == 100
     clock = Clock(Settings(minutes=1), steps_per_epoch=50, spent=15)
     assert clock.expected(20) == pytest.approx(80, rel=0.01)
+
+
+def test_a_loss_that_rises_above_its_beginning_lowers_the_peak():
+    ceiling = Ceiling()
+    for loss in (1.0, 1.2, 0.8, 1.1, 0.9) * 2:
+        ceiling.told(loss, rate=0.001, done=0.0)
+    for loss in (1.1, 1.2, 1.3, 1.4, 1.4) * 2:  # not by enough
+        ceiling.told(loss, rate=0.01, done=0.1)
+    assert not ceiling.anew
+    assert ceiling.most == float("inf")
+    said = []
+    for _ in range(8):
+        ceiling.told(2.0, rate=0.02, done=0.2)
+        said.append(ceiling.anew)
+    assert said.count(True) == 1
+    assert ceiling.most == pytest.approx(0.01)
+    for _ in range(9):
+        ceiling.told(9.0, rate=0.01, done=0.6)  # too late
+    assert not ceiling.anew
+    again = Ceiling(ceiling.state)
+    assert again.state == ceiling.state
+    settings = Settings(epochs=1)
+    assert rate_at(settings.warm_up, settings, 10**6, again.most) == pytest.approx(0.01)
+    # What the user says holds.
+    assert rate_at(0.05, Settings(epochs=1, rate=0.5), 10**6, again.most) == pytest.approx(0.5)
