@@ -50,7 +50,7 @@ class Learner:
         else:
             wanted = batch = _fixed_batch(images, world)
         self.reduced = batch < wanted
-        """Whether a step holds fewer images than asked for, because more would take too much memory."""
+        """Whether a step holds fewer images than asked for, because more would take more than its memory."""
         # As many images in more steps should move the weights as far (Goyal et al., arXiv 1706.02677, section 2.1).
         self._rate = batch / wanted
         self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
@@ -69,7 +69,7 @@ class Learner:
         """How many images a step of this process can hold."""
         one = Loader(images, 1, augment=False, seed=0).at(0).inputs
         there = {name: _channels_last(values.to(self._device)) for name, values in one.items()}
-        return max(1, STEP_MEMORY // max(1, saved_bytes(self._student, there)))
+        return max(1, STEP_MEMORY[self._device.type] // max(1, saved_bytes(self._student, there)))
 
     def learn(self, images: Images, step: int, rate: float) -> float:
         """One step, after `step` others; the loss before it, on this process's images."""

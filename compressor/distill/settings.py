@@ -28,7 +28,7 @@ class Settings:
     decay: float = 1e-4
     """Weight decay."""
     batch: int = 128
-    """Images a step, where the model's batch is free; fewer where they would take too much memory (`memory`)."""
+    """Images a step, where the model's batch is free; fewer where more would not fit into its memory (`memory`)."""
     warm_up: float = 0.05
     """Share of the schedule in which the rate rises from 0; after it, it falls along half a cosine."""
     clip: float = 1.0

@@ -125,7 +125,7 @@ def distill(
     if learner.reduced:
         held = learner.images_a_step
         notes.append(
-            f"a step of training held {held} images instead of {settings.batch}: more would take too much memory"
+            f"a step of training held {held} images instead of {settings.batch}: more would not fit into its memory"
         )
     if after.mark > before.mark and after.score.value < before.score.value:
         notes.append(

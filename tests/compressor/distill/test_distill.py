@@ -69,7 +69,7 @@ def test_a_student_that_is_perfect_is_left_as_it_is(taught):
 def test_a_step_holds_as_many_images_as_its_memory(taught, monkeypatch):
     teacher, student, training, scorer = taught
     one = saved_bytes(to_torch(student), {student.graph.input[0].name: torch.zeros(1, 1, 8, 8)})
-    monkeypatch.setattr(learner, "STEP_MEMORY", 20 * one)
+    monkeypatch.setitem(learner.STEP_MEMORY, "cpu", 20 * one)
     settings = Settings(epochs=3, batch=64, rate=0.1, evaluations=2)
     found = distill(teacher, student, training.unlabelled(), scorer, settings)
     assert found.steps == 3 * (len(training) // 20)
