@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -56,7 +57,8 @@ class Learner:
         self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
         self.images_a_step = self.loader.batch * world.size
         """Of all processes."""
-        self._parameters = [p for p in self._student.parameters() if p.requires_grad]
+        learned = {name: p for name, p in self._student.named_parameters() if p.requires_grad}
+        self._names, self._parameters = list(learned), list(learned.values())
         self._beginning = [parameter.detach().clone() for parameter in self._parameters]
         self._average = [value.clone() for value in self._beginning]
         self._optimizer = torch.optim.SGD(
@@ -91,8 +93,14 @@ class Learner:
 
     def averaged(self) -> dict[str, Tensor]:
         """The weights averaged over the steps."""
-        names = [name for name, p in self._student.named_parameters() if p.requires_grad]
-        return dict(zip(names, (value.clone() for value in self._average), strict=True))
+        return dict(zip(self._names, (value.clone() for value in self._average), strict=True))
+
+    def toward(self, taught: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Weights that lie a share (0..1) of the way from those that the student came with to `taught`."""
+        return {
+            name: torch.lerp(first, taught[name], share)
+            for name, first in zip(self._names, self._beginning, strict=True)
+        }
 
     def begin_anew(self) -> None:
         """Give the student the weights that it came with."""

@@ -18,7 +18,7 @@ from ..data import Dataset
 from ..parallel import World
 from ..score import Score, Scorer
 from .checkpoint import Checkpoint
-from .exam import Exam
+from .exam import Exam, Marked
 from .learner import Learner, follow
 from .schedule import Ceiling, Clock, rate_at
 from .settings import Settings
@@ -26,6 +26,9 @@ from .settings import Settings
 __all__ = ["Distilled", "Progress", "distill", "help_to_distill"]
 
 log = logging.getLogger(__name__)
+
+SHARES = (0.25, 0.5, 0.75)
+"""Of the way from the weights before to those taught, that are marked beside both."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class Distilled:
     """What came of it."""
 
     model: onnx.ModelProto = field(repr=False)
-    """The averaged weights of the best mark; the student as it was where nothing was better."""
+    """The weights of the best mark; the student as it was where nothing was better."""
     before: Score
     """On the held-out images as they are."""
     after: Score
     marks: tuple[float, float]
     """Before and after: what decided; see `Exam`."""
+    share: float
+    """How far the weights lie from those before (0) to those taught (1)."""
     epochs: float
     steps: int
     seconds: float
@@ -85,8 +90,9 @@ def distill(
 
     Knowledge distillation (Hinton et al. 2015) with the squared error of the logits (Ba and Caruana, "Do Deep Nets
     Really Need to be Deep?", NeurIPS 2014) and of tensors inside (Romero et al., "FitNets", ICLR 2015). Weights are
-    averaged over steps (Polyak), the average is marked by held-out images (`Exam`), and the best one is taken.
-    BatchNormalization keeps its statistics.
+    averaged over steps (Polyak), the average is marked by held-out images (`Exam`), and the best one is taken, or what
+    lies between the last one and the weights before, where that is better (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022, section 3). BatchNormalization keeps its statistics.
 
     Args:
         teacher: the original, as `load` returned it.
@@ -116,10 +122,7 @@ def distill(
     identity = {**settings.to_dict(), "seed": seed, "images": len(images), "processes": world.size}
     run = _Run(learner, student, exam, settings, world, checkpoint, identity)
     stopped = run.train(before.mark, progress)
-    best = write_back(student, run.with_weights(run.best)) if run.best else student
-    after = exam.mark(best) if run.best else before
-    if after.mark <= before.mark:
-        best, after = student, before
+    best, after, share = run.taken(before)
     seconds = run.clock.seconds
     notes = []
     if learner.reduced:
@@ -133,12 +136,14 @@ def distill(
             f"{after.score.value:.4f}), but with blends of them, which the original was not trained on, the net is "
             f"nearer to it ({before.mark:.4f} to {after.mark:.4f})"
         )
-    log.info("distilled %d steps in %.0f s: %.4f -> %.4f", run.step, seconds, before.mark, after.mark)
+    marks = f"{before.mark:.4f} -> {after.mark:.4f}, {share:.0%} of the way"
+    log.info("distilled %d steps in %.0f s: %s", run.step, seconds, marks)
     return Distilled(
         best,
         before.score,
         after.score,
         (before.mark, after.mark),
+        share,
         run.step / learner.loader.steps_per_epoch,
         run.step,
         seconds,
@@ -241,6 +246,24 @@ class _Run:
         """The whole student, for `write_back`."""
         self.whole.load_state_dict(weights, strict=False)
         return self.whole
+
+    def taken(self, before: Marked) -> tuple[onnx.ModelProto, Marked, float]:
+        """The net that is taken, its marks, and how far its weights lie from those before to those taught (0..1).
+
+        Few images, or many steps, teach some of what holds for them alone: weights on the way to where the student
+        came may be better than both ends.
+        """
+        taken = self.original, before, 0.0
+        last = self.learner.averaged()
+        for share in (1.0, *SHARES):
+            weights = self.best if share == 1 else self.learner.toward(last, share)
+            if not weights:
+                continue
+            net = write_back(self.original, self.with_weights(weights))
+            marked = self.exam.mark(net)
+            if marked.mark > taken[1].mark:
+                taken = net, marked, share
+        return taken
 
     def _evaluate(self) -> float:
         averaged = self.learner.averaged()

@@ -22,7 +22,7 @@ def tuned(monkeypatch, tmp_path):
     """`tune` with a training that ends with given scores and marks: the model and the notes."""
 
     def tune(before, after, marks, min_score=None):
-        found = Distilled(TAUGHT, score(before), score(after), marks, 1.0, 10, 2.0, 5.0, (), False)
+        found = Distilled(TAUGHT, score(before), score(after), marks, 1.0, 1.0, 10, 2.0, 5.0, (), False)
         monkeypatch.setattr(tuning, "distill", lambda *arguments, **named: found)
         job = SimpleNamespace(finetune=Settings(epochs=1), steps=1, seed=0, label_offset=0, min_score=min_score)
         subject = SimpleNamespace(loaded=None, images=SimpleNamespace(training=None), judge=None)

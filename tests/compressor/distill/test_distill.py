@@ -163,20 +163,37 @@ class Scripted:
         return SimpleNamespace(for_search=value, value=value)
 
 
+BETWEEN = (0.0, 0.0, 0.0)
+"""Marks of the weights between those before and those taught, where those are not asked about."""
+
+
 def test_a_fall_at_the_beginning_is_no_reason_to_end(taught):
     """The first steps undo much of a refit; what counts is whether training itself still goes up."""
     teacher, student, training, _ = taught
     training = training.subset(np.arange(224))  # seven steps
-    rising = Scripted(0.9, 0.88, 0.2, 0.1, 0.2, 0.3, 0.8, 0.95, 0.95)
+    rising = Scripted(0.9, 0.88, 0.2, 0.1, 0.2, 0.3, 0.8, 0.95, 0.95, *BETWEEN)
     settings = Settings(epochs=1, batch=32, evaluations=7, patience=2)
     found = distill(teacher, student, training, rising, settings)
     assert not found.stopped_early
     assert (found.before.value, found.after.value) == (0.9, 0.95)
-    standing = Scripted(0.9, 0.2, 0.3, 0.1, 0.4, 0.4, 0.3)
+    standing = Scripted(0.9, 0.2, 0.3, 0.1, 0.4, 0.4, 0.3, *BETWEEN)
     found = distill(teacher, student, training, standing, settings)
     assert found.stopped_early
     assert found.after.value == 0.9
     assert [score for _, score in found.history] == [0.2, 0.3, 0.1, 0.4, 0.4, 0.3]
+
+
+@pytest.mark.parametrize(("marks", "share"), [((0.9, 0.95, 0.8), 0.5), ((0.9, 0.91, 0.96), 0.75)])
+def test_weights_on_the_way_are_taken_where_they_are_better(taught, marks, share):
+    teacher, student, training, _ = taught
+    settings = Settings(epochs=1, batch=64, rate=0.01, evaluations=1)
+    whole = distill(teacher, student, training, Scripted(0.8, 0.9, 0.9, *BETWEEN), settings)
+    found = distill(teacher, student, training, Scripted(0.8, 0.9, 0.9, *marks), settings)
+    assert (found.marks, found.share) == ((0.8, max(marks)), share)
+    first, last = weights(student), weights(whole.model)
+    assert any(not np.array_equal(value, last[name]) for name, value in first.items())
+    for name, value in weights(found.model).items():
+        np.testing.assert_allclose(value, first[name] + share * (last[name] - first[name]), atol=1e-6)
 
 
 def test_minutes_are_kept(taught):
