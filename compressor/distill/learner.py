@@ -38,8 +38,9 @@ class Learner:
         world: World,
     ) -> None:
         """Arguments and errors as of `distill`."""
+        settings = settings.suited_to(len(images), images.labels is not None)
         self._settings, self._world, self._device = settings, world, world.device
-        lessons = Lessons.between(teacher, student, settings.features > 0)
+        lessons = Lessons.between(teacher, student, bool(settings.features))
         self._teacher = teacher_of(lessons.of_teacher(teacher), self._device, images.fixed_batch is None)
         # Convolutions of a CPU and of tensor cores want the channels last.
         self._student = to_torch(lessons.of_student(student)).to(self._device, memory_format=torch.channels_last)
@@ -54,7 +55,9 @@ class Learner:
         """Whether a step holds fewer images than asked for, because more would take more than its memory."""
         # As many images in more steps should move the weights as far (Goyal et al., arXiv 1706.02677, section 2.1).
         self._rate = batch / wanted
-        self.loader = Loader(world.part(images), batch, augment=settings.augment, seed=seed + world.rank)
+        self.loader = Loader(
+            world.part(images), batch, augment=settings.augment, blends=settings.blends or 0.0, seed=seed + world.rank
+        )
         self.images_a_step = self.loader.batch * world.size
         """Of all processes."""
         learned = {name: p for name, p in self._student.named_parameters() if p.requires_grad}

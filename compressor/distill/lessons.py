@@ -68,18 +68,24 @@ class Lessons:
 
 
 def _shared(teacher: onnx.ModelProto, student: onnx.ModelProto, taken: set[str]) -> list[str]:
-    """A few tensors of the same name and shape, evenly spread: sums of residual streams, where there are any."""
+    """A few feature maps of the same name and shape, evenly spread: sums of residual streams, where there are any.
+
+    The last of all is among them.
+    """
     shapes, others = tensor_shapes(teacher), tensor_shapes(student)
     kinds = {value.name: value.type.tensor_type.elem_type for value in student.graph.value_info}
-    found: dict[str, list[str]] = {"Add": [], "": []}
+    every: list[str] = []
+    sums: list[str] = []
     for node in student.graph.node:
         for name in node.output:
             shape = shapes.get(name)
             if name in taken or kinds.get(name) != onnx.TensorProto.FLOAT or shape is None or shape != others.get(name):
                 continue
-            if len(shape) >= 3:
-                found["Add" if node.op_type == "Add" else ""].append(name)
-    names = found["Add"] or found[""]
+            if len(shape) >= 3 and any(size != 1 for size in shape[2:]):
+                every.append(name)
+                if node.op_type == "Add":
+                    sums.append(name)
+    names = [*sums, *(name for name in every[-1:] if name not in sums)] if sums else every
     if len(names) <= _MOST_FEATURES:
         return names
     return [names[round(place * (len(names) - 1) / (_MOST_FEATURES - 1))] for place in range(_MOST_FEATURES)]
@@ -145,7 +151,7 @@ class Lesson:
                 shown[self.outputs :], said[self.outputs :], self.spreads[self.outputs :], strict=True
             )
         ]
-        return loss + weights.features * torch.stack(inside).mean() if inside else loss
+        return loss + (weights.features or 0.0) * torch.stack(inside).mean() if inside else loss
 
     @staticmethod
     def spreads_of(shown: Sequence[Tensor]) -> list[list[float]]:

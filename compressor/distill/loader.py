@@ -30,11 +30,12 @@ class Images:
 class Loader:
     """Batches without end; step `n` is the same whenever it is asked for."""
 
-    def __init__(self, dataset: Dataset, batch: int, *, augment: bool, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batch: int, *, augment: bool, seed: int, blends: float = 0.0) -> None:
         """
         Args:
             batch: images a step; of a dataset whose samples cannot share a run it is what the model dictates.
-            augment: shift and mirror image inputs.
+            augment: shift, mirror and blend image inputs.
+            blends: share of the images that have another of the batch laid over them; labels do not say so.
         """
         self._dataset = dataset
         stacked = any(column.stacked for column in dataset.columns.values())
@@ -44,7 +45,7 @@ class Loader:
             for spec in dataset.spec.inputs
             if augment and spec.image is not None and spec.dtype.kind == "f"
         }
-        self._seed = seed
+        self._seed, self._blends = seed, blends
         self.steps_per_epoch = max(1, len(dataset) // self.batch)
         self._epoch = -1
         self._order = np.arange(0)
@@ -74,10 +75,19 @@ class Loader:
         for name, column in self._dataset.columns.items():
             values = column.take(rows)
             if name in self._images:
-                values = _changed(values, self._images[name], rng)
+                values = _blended(_changed(values, self._images[name], rng), self._blends, rng)
             inputs[name] = torch.from_numpy(np.ascontiguousarray(values))
         labels = self._dataset.labels
         return Images(inputs, None if labels is None else torch.from_numpy(labels[rows]))
+
+
+def _blended(images: np.ndarray, blends: float, rng: np.random.Generator) -> np.ndarray:
+    """Some of the images with up to half of the one before laid over them (Zhang et al., "mixup", ICLR 2018)."""
+    if not blends:
+        return images
+    shares = rng.uniform(0, 0.5, len(images)) * (rng.random(len(images)) < blends)
+    shares = shares.astype(images.dtype).reshape(-1, *[1] * (images.ndim - 1))
+    return (1 - shares) * images + shares * np.roll(images, 1, axis=0)
 
 
 def _changed(images: np.ndarray, channels_last: bool, rng: np.random.Generator) -> np.ndarray:

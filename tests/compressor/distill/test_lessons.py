@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ortrim.compressor.distill import Settings
-from ortrim.compressor.distill.lessons import Lesson
+from ortrim.compressor.distill.lessons import Lesson, Lessons
+from ortrim.graph import analyze, slim
 
 BOXES = torch.randn(16, 50, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 10.0, 0.5])
 """Two offsets and a confidence for each of 50 cells."""
@@ -45,3 +46,29 @@ def test_vectors_are_compared_as_a_whole_and_integers_not_at_all():
     assert float(made.loss([vector[:, None, :1], torch.arange(4)], [vector[:, None, :1] + 10.0, None], None)) == (
         pytest.approx(100 / made.spreads[0][0], rel=1e-5)
     )
+
+
+def test_feature_maps_inside_are_compared_where_the_shapes_are_those_of_the_teacher(build):
+    text = """g (float[N,3,8,8] x) => (float[N,5] y) {
+        a = Conv<pads=[1,1,1,1]>(x, w) b = Relu(a) c = Conv<pads=[1,1,1,1]>(b, v) s = Add(c, a)
+        h = Conv(s, u) r = Relu(h) e = Conv(r, t) p = GlobalAveragePool(e) y = Flatten(p)
+    }"""
+    shapes = {"w": (4, 3, 3, 3), "v": (4, 4, 3, 3), "u": (12, 4, 1, 1), "t": (5, 12, 1, 1)}
+    teacher = build(text, shapes)
+    analysis = analyze(teacher)
+    group = next(group for group in analysis.groups if group.size == 12)
+    student = slim(teacher, {group.name: (0, 3)}, analysis=analysis)
+    lessons = Lessons.between(teacher, student)
+    assert lessons.outputs == 1
+    assert lessons.student[1:] == ("s", "e")  # the sum, and the last map; `h` and `r` are thinner, `p` is no map
+    assert Lessons.between(teacher, student, features=False).student == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("images", "labelled", "said"), [(400, False, (1, 0.5)), (400, True, (1, 0)), (39000, False, (0, 0))]
+)
+def test_of_few_images_more_is_shown(images, labelled, said):
+    suited = Settings(epochs=1).suited_to(images, labelled)
+    assert (suited.features, suited.blends) == said
+    asked = Settings(epochs=1, features=0.3, blends=0.1).suited_to(images, labelled)
+    assert (asked.features, asked.blends) == (0.3, 0.0 if labelled else 0.1)

@@ -40,6 +40,17 @@ def test_a_step_is_the_same_whenever_it_is_asked_for(dataset):
         assert np.array_equal(next(stream).inputs["x"], two.at(step).inputs["x"])
 
 
+def test_some_images_have_another_of_their_batch_laid_over_them(dataset):
+    plain = Loader(dataset.unlabelled(), 20, augment=True, seed=0).at(0).inputs["x"].numpy()
+    blended = Loader(dataset.unlabelled(), 20, augment=True, seed=0, blends=0.5).at(0).inputs["x"].numpy()
+    changed = [number for number in range(20) if not np.array_equal(plain[number], blended[number])]
+    assert 4 <= len(changed) <= 16
+    for number in changed:
+        share = (blended[number] - plain[number]) / (plain[number - 1] - plain[number])
+        assert 0 < share.mean() <= 0.5
+        assert share.std() < 1e-5  # these images are of one colour
+
+
 def _cut(padded, y, x, flip):
     part = padded[y : y + 16, x : x + 16]
     return np.flip(part, 1) if flip else part
