@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ortrim.compressor import Target, compress
+from ortrim.compressor import Target, compress, handout
+from ortrim.compressor.distill import Settings
 from ortrim.compressor.history import History
 from ortrim.compressor.search import meter
 from ortrim.compressor.search.agents import Agent, register
@@ -259,6 +261,29 @@ def test_a_candidate_that_the_device_refuses_is_passed_over(job, folder, monkeyp
     monkeypatch.undo()
     again = compress(**{**several, "device": f"replay:{result.run_dir}"}, run_dir=folder / "refusing again")
     assert again.plan == result.plan
+
+
+def test_no_plan_is_taught_that_misses_the_target_in_the_end(job, folder, monkeypatch):
+    """Teaching takes longest of all, and changes nothing about the latency."""
+    final, tune, events = meter.LiveMeter.final, handout.tune, []
+
+    def missing_once(self, plan, model, *, recovered=False, limit=None):
+        found = final(self, plan, model, recovered=recovered)
+        if not recovered:
+            return replace(found, value=0.4)
+        events.append("measured")
+        return replace(found, value=0.6 if events == ["measured"] else 0.49)
+
+    def seen(*arguments):
+        events.append("taught")
+        return tune(*arguments)
+
+    monkeypatch.setattr(meter.LiveMeter, "final", missing_once)
+    monkeypatch.setattr(handout, "tune", seen)
+    several = {**job, "episodes": 8}  # of which two should come near the target
+    result = compress(**several, finetune=Settings(epochs=1, batch=16, evaluations=1), run_dir=folder / "taught")
+    assert events == ["measured", "measured", "taught"]
+    assert result.latency.value == 0.49
 
 
 def test_a_front_is_kept_with_its_slowest_target(job, folder, monkeypatch):
