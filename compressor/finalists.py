@@ -166,7 +166,7 @@ def recover(
             break
         best, score = refitted, after
     if any(node.op_type == "BatchNormalization" for node in best.graph.node):
-        estimated = reestimate(best, calibration)
+        estimated = reestimate(whole, best, gone, calibration, analysis=analysis)
         after = judge.score(estimated)
         on_stage("BatchNormalization re-estimated", after)
         if after.for_search > score.for_search:
