@@ -35,13 +35,15 @@ class MixedPrecision:
         """Move the optimizer's parameters down the gradient of the loss.
 
         Args:
-            clip: the most that the norm of all gradients together may be.
+            clip: the most that the norm of all gradients together may be; where it is no number, nothing moves.
         """
         optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         if clip is not None:
             self._scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), clip)
+            norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+            if not self._scaler.is_enabled() and not norm.isfinite():  # the scaler looks for itself
+                return
         self._scaler.step(optimizer)
         self._scaler.update()
 

@@ -71,7 +71,8 @@ class Ceiling:
             self._first.append(loss)
             return
         self._recent = [*self._recent, loss][-_WINDOW:]
-        if len(self._recent) == _WINDOW and sum(self._recent) > _RISE * sum(self._first):
+        # A loss that is no number has risen, too.
+        if len(self._recent) == _WINDOW and not sum(self._recent) <= _RISE * sum(self._first):
             self.most = min(self.most, rate) / 2
             self.anew, self._recent = True, []
 

@@ -35,3 +35,13 @@ def test_a_step_goes_down_a_gradient_no_longer_than_allowed(clip):
         precision.step(0.5 * weight.square().sum(), optimizer, clip)
     gone = torch.tensor([3.0, 4.0]) - weight.detach()
     torch.testing.assert_close(gone, torch.tensor([3.0, 4.0]) * (1.0 if clip is None else clip / 5.0))
+
+
+def test_a_gradient_that_is_no_number_moves_nothing():
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([weight], lr=1.0, momentum=0.9)
+    precision = MixedPrecision(CPU)
+    precision.step((weight * torch.tensor([float("nan"), 1.0])).sum(), optimizer, 0.5)
+    assert weight.tolist() == [3.0, 4.0]
+    precision.step(0.5 * weight.square().sum(), optimizer, 5.0)  # nor does anything of it stay
+    assert weight.tolist() == pytest.approx([0.0, 0.0], abs=1e-5)

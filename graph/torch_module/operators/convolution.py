@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +14,25 @@ from .spatial import Window, pad_space, window
 
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+
+
+def _sound(function: Callable[..., Tensor], dilations: Sequence[int]) -> Callable[..., Tensor]:
+    """The function, kept from where oneDNN computes wrong gradients.
+
+    In bfloat16 with the channels last it gives weights of a dilated convolution gradients that are not numbers, or that
+    are off by as much as they are large, for most numbers of channels and groups (torch 2.14.1, oneDNN 3.12, AVX-512;
+    silently). With the channels first it does not.
+    """
+    if all(dilation == 1 for dilation in dilations):
+        return function
+
+    def careful(x: Tensor, weight: Tensor, *others: object) -> Tensor:
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # A clone, since the weight of a depthwise convolution is contiguous either way.
+            x, weight = x.contiguous(), weight.clone(memory_format=torch.contiguous_format)
+        return function(x, weight, *others)
+
+    return careful
 
 
 def _rank(node: Node) -> int:
@@ -28,7 +48,8 @@ def _rank(node: Node) -> int:
 def conv(node: Node) -> Kernel:
     """Weight (outputs, inputs / groups, *kernel)."""
     rank = _rank(node)
-    slide, groups, function = window(node, rank), node.get("group", 1), _CONV[rank]
+    slide, groups = window(node, rank), node.get("group", 1)
+    function = _sound(_CONV[rank], slide.dilations)
     strides, pads, dilations = slide.strides, slide.begins(), slide.dilations
     if slide.symmetric:
 
@@ -48,7 +69,8 @@ def conv(node: Node) -> Kernel:
 def conv_transpose(node: Node) -> Kernel:
     """Weight (inputs, outputs / groups, *kernel)."""
     rank = _rank(node)
-    slide, groups, function = window(node, rank), node.get("group", 1), _TRANSPOSED[rank]
+    slide, groups = window(node, rank), node.get("group", 1)
+    function = _sound(_TRANSPOSED[rank], slide.dilations)
     extra = tuple(node.get("output_padding", [0] * rank))
     wanted = node.get("output_shape", None)
     strides, dilations, begins = slide.strides, slide.dilations, slide.begins()

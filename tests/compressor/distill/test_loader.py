@@ -130,6 +130,10 @@ def test_a_loss_that_rises_above_its_beginning_lowers_the_peak():
     for _ in range(9):
         ceiling.told(9.0, rate=0.01, done=0.6)  # too late
     assert not ceiling.anew
+    lost = Ceiling()
+    for loss in [1.0] * 10 + [float("nan")] * 10:
+        lost.told(loss, rate=0.02, done=0.1)
+    assert lost.most == pytest.approx(0.01)
     again = Ceiling(ceiling.state)
     assert again.state == ceiling.state
     settings = Settings(epochs=1)

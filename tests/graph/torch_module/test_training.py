@@ -334,3 +334,25 @@ def test_recurrent_weights_have_the_gradients_of_steps_written_out(one_node, kin
     for ours, theirs in zip(*grads, strict=True):
         assert theirs.abs().sum() > 0
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("Conv", 1), ("Conv", 25), ("ConvTranspose", 1), ("ConvTranspose", 25)])
+def test_dilated_convolutions_have_sound_gradients_in_bfloat16(kind, groups):
+    """oneDNN's are not, with the channels last."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((25, 25 // groups, 3, 3)).astype(np.float32)
+    node = helper.make_node(kind, ["x", "w"], ["y"], "conv", dilations=[2, 2], pads=[2] * 4, group=groups)
+    ends = [helper.make_tensor_value_info(name, 1, ("n", 25, 45, 60)) for name in "xy"]
+    graph = helper.make_graph([node], "dilated", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8))
+    x = torch.from_numpy(rng.random((4, 25, 45, 60), np.float32)).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for mixed in (False, True):
+        module = to_torch(model).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            made = module(x)
+        (made.float() * torch.from_numpy(np.sin(np.arange(made.numel()))).float().view_as(made)).sum().backward()
+        (parameter,) = module.parameters()
+        gradients.append(parameter.grad)
+    exact, rough = gradients
+    assert float((rough - exact).norm() / exact.norm()) < 0.05
