@@ -209,10 +209,20 @@ def _check_settings(path: Path, settings: Mapping[str, Any], may_change: Collect
     before, now = _read_settings(path), json.loads(_as_json(settings))
     for key in [*before, *(key for key in now if key not in before)]:
         if key not in may_change and before.get(key) != now.get(key):
+            name, old, new = _difference(key, before.get(key), now.get(key))
             raise RunError(
-                f"the run in {path} was started with {key} {_short(before.get(key))}, not {_short(now.get(key))}: "
+                f"the run in {path} was started with {name} {_short(old)}, not {_short(new)}: "
                 "--resume it with the same settings, or choose another --run-dir"
             )
+
+
+def _difference(name: str, before: object, now: object) -> tuple[str, object, object]:
+    """The first setting that differs; of settings within settings, which one of them."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            if before.get(key) != now.get(key):
+                return _difference(f"{name} {key}", before.get(key), now.get(key))
+    return name, before, now
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from ortrim.compressor.rundir import RunDirectory
 from ortrim.errors import OutputError, RunError
 
-SETTINGS = {"model": "abc", "target": "0.6x", "seed": 0, "shape": [1, 3]}
+SETTINGS = {"model": "abc", "target": "0.6x", "seed": 0, "shape": [1, 3], "finetune": {"epochs": None, "minutes": 20}}
 
 
 def names(path):
@@ -69,6 +69,8 @@ def test_a_run_that_is_there(tmp_path):
     ("change", "message"),
     [
         ({"seed": 1}, "started with seed 0, not 1"),
+        ({"finetune": {"epochs": None, "minutes": 30}}, "started with finetune minutes 20, not 30"),
+        ({"finetune": None}, "not null"),
         ({"model": "x" * 100}, 'model "abc", not "xxx'),
         ({"agent": "ddpg"}, 'agent null, not "ddpg"'),
     ],
