@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from ...graph.group import ChannelAnalysis
+from ...graph.protos import attribute
 from .activations import Feeds, as_feeds, batches, fixed_batch, sample_count
+from .consumers import weights_of
 from .refit import with_weights
 from .tape import Tape
 
 __all__ = ["reestimate"]
 
 _BATCH = 64
-_EPSILON = 1e-5
-"""Of a node that does not say."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Normalization:
 
     @classmethod
     def of(cls, node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> _Normalization:
-        epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), _EPSILON)
+        epsilon = cast("float", attribute(node, "epsilon", 1e-5))
         scale, shift, mean, variance = (arrays[name].astype(np.float64) for name in node.input[1:5])
         return cls(scale, shift, mean, variance + epsilon, epsilon)
 
@@ -94,7 +94,9 @@ def reestimate(
     theirs = [node for node in _normalizations(small) if node.name in own]
     if not parts or not theirs:
         return with_weights(small, {})
-    before, now = _arrays(model), _arrays(small)
+    before, now = (
+        weights_of(net, {name for node in _normalizations(net) for name in node.input[1:5]}) for net in (model, small)
+    )
     kept_of = analysis.kept(removal)
     whole, thin = (Tape(net, parts, memory=memory // 2, threads=threads) for net in (model, small))
     found: dict[str, np.ndarray] = {}
@@ -139,12 +141,6 @@ def _normalizations(model: onnx.ModelProto) -> list[onnx.NodeProto]:
         and constants.issuperset(node.input[1:5])
         and all(readers[name] == 1 for name in node.input[3:5])
     ]
-
-
-def _arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Values of what its BatchNormalizations compute with."""
-    wanted = {name for node in _normalizations(model) for name in node.input[1:5]}
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in wanted}
 
 
 def _moments(tape: Tape, tensor: str) -> _Moments:
