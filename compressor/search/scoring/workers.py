@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -129,6 +131,18 @@ _maker: Maker | None = None
 def _begin(maker: Maker) -> None:
     global _maker
     _maker = maker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the process that started this one has gone, however it went: nobody is left to read an answer.
+
+    The pool's queue does not tell, since the other workers hold its ends as well.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker was started by a process"
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _score(plan: Widths) -> Scored | Failed:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,6 +98,46 @@ def test_processes_that_die_again_and_again_end_the_job(maker, plans, tmp_path):
     with pytest.raises(JobError, match="--jobs than 2"):
         pool.score(plans[:1])
     pool.close()
+
+
+SEARCH = """
+import os, time
+from ortrim.compressor.search.scoring import Processes
+
+class Telling:
+    def __call__(self, plan):
+        time.sleep(0.5)  # so that neither process does both
+        return os.getpid()
+
+if __name__ == "__main__":
+    pool = Processes(Telling(), 2)
+    print(*pool.score([{}, {}]), flush=True)
+    time.sleep(60)
+"""
+
+
+def lives(pid):
+    """Whether the process runs; one that has ended may wait to be asked for its exit status."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at processes through /proc")
+def test_processes_end_with_the_search_that_was_killed(tmp_path):
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH)
+    search = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    workers = [int(pid) for pid in search.stdout.readline().split()]
+    assert len(set(workers)) == 2
+    assert all(map(lives, workers))
+    search.kill()
+    search.wait()
+    deadline = time.monotonic() + 20
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(lives, workers))
 
 
 def test_an_error_of_a_candidate_is_raised_here(maker):
