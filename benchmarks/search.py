@@ -44,7 +44,7 @@ class Evaluations:
         key = tuple(sorted(plan.items()))
         if key not in self.known:
             started = time.perf_counter()
-            score = self.bench.scorer.score(self.bench.build(plan)).for_search
+            score = self.bench.scorer.mark(self.bench.build(plan)).mark
             self.known[key] = score, time.perf_counter() - started
         score, seconds = self.known[key]
         luck = np.random.default_rng(zlib.crc32(repr(key).encode())).normal()

@@ -120,7 +120,7 @@ class Bench:
         self.shapes = layer_shapes(self.original, self.sample_shapes)
         self.prediction = Prediction(self.analysis, self.shapes, known)
         self.correct = self._corrector(self.prepared.moments)
-        self.scorer = Scorer.build(self.original, self.parts[1], Device("cpu", threads=threads))
+        self.scorer = Scorer.build(self.original, self.parts[1], Device("cpu", threads=threads), blends=True)
 
     def _parts(self, cifar: Path) -> tuple[Dataset, Dataset, Dataset | None]:
         """Images for the correction, for the score, and others that no search sees. Labels are not looked at."""

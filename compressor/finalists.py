@@ -30,7 +30,7 @@ CAUTION = 0.0025
 MOST_RECOVERED = 3
 """Finalists that are recovered, which takes longest of all, where the last measurement fails one."""
 MOST_REFITS = 2
-"""Passes of the sequential refit over the winner; a pass that does not raise the score is the last."""
+"""Passes of the sequential refit over the winner; a pass that does not raise the mark is the last."""
 SEARCH_MARGIN = 0.0075
 """Share of the target that the search leaves free: quick measurements scatter by about this much, and what wins among
 many tends to be what came out low by chance."""
@@ -125,9 +125,9 @@ def convert(
     """What was recovered in fp32, in the precision that was asked for: the best of the ways to get there."""
     variants = []
     for name, model in evaluator.maker.converter.variants(recovered):
-        score = judge.score(model)
-        on_stage(name, score)
-        variants.append((score.for_search, model))
+        marked = judge.mark(model)
+        on_stage(name, marked.score)
+        variants.append((marked.mark, model))
     return max(variants, key=lambda variant: variant[0])[1] if variants else recovered
 
 
@@ -151,24 +151,23 @@ def recover(
     plain = slim(evaluator.model, removal, analysis=evaluator.analysis)
     verify(evaluator.model, plain, removal, analysis=evaluator.analysis)
     corrected = evaluator.maker.build(winner.trial.plan)
-    score = judge.score(corrected)
-    on_stage("correction of the winner", score)
+    best, marked = corrected, judge.mark(corrected)
+    on_stage("correction of the winner", marked.score)
     if net.composable:
         whole, analysis, gone = net.original, net.original_analysis, net.in_original(removal)
     else:
         whole, analysis, gone = evaluator.model, evaluator.analysis, removal
-    best = corrected
     for _ in range(MOST_REFITS):
         refitted = refit_sequentially(whole, best, gone, calibration, analysis=analysis, seed=seed)
-        after = judge.score(refitted)
-        on_stage("sequential refit", after)
-        if after.for_search <= score.for_search:
+        after = judge.mark(refitted)
+        on_stage("sequential refit", after.score)
+        if after.mark <= marked.mark:
             break
-        best, score = refitted, after
+        best, marked = refitted, after
     if any(node.op_type == "BatchNormalization" for node in best.graph.node):
         estimated = reestimate(whole, best, gone, calibration, analysis=analysis)
-        after = judge.score(estimated)
-        on_stage("BatchNormalization re-estimated", after)
-        if after.for_search > score.for_search:
+        after = judge.mark(estimated)
+        on_stage("BatchNormalization re-estimated", after.score)
+        if after.mark > marked.mark:
             best = estimated
     return best

@@ -81,7 +81,8 @@ def finetune(
         if world.follows:
             help_to_distill(original, student, training, settings, seed=seed, label_offset=label_offset, world=world)
             return None
-        scorer = Scorer.build(original, held, Device("cpu", threads=os.cpu_count()), label_offset=label_offset)
+        device = Device("cpu", threads=os.cpu_count())
+        scorer = Scorer.build(original, held, device, label_offset=label_offset, blends=True)
         found = distill(
             original,
             student,

@@ -132,6 +132,7 @@ class Job:
             "size": None if self.size is None else list(self.size),
             "keep": list(self.keep),
             "label_offset": self.label_offset,
+            "marks": "samples and blends of them",  # trials of before blends counted do not compare with those of now
             "min_score": self.min_score,
             "precision": self.precision,
             "correction": self.correction,

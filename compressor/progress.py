@@ -22,7 +22,7 @@ __all__ = ["SearchProgress", "TuningProgress"]
 
 
 class SearchProgress:
-    """Evaluations done, the best score so far with its latency, and the time left.
+    """Evaluations done, the best mark so far with its latency, and the time left.
 
     Example:
         with SearchProgress(200) as progress:
@@ -73,7 +73,8 @@ class SearchProgress:
 
         Args:
             done: evaluations so far, an earlier process's included.
-            best: score in [0, 1] of the best candidate that meets the target; None while there is none.
+            best: mark in [0, 1] of the best candidate that meets the target (see `score.Scorer.mark`); None while there
+                is none.
             ratio: its latency as a share of the original's.
         """
         if self._bar is not None:
@@ -117,14 +118,14 @@ class SearchProgress:
 
 
 class TuningProgress:
-    """How far fine-tuning is, its loss and the best score on held-out images."""
+    """How far fine-tuning is, its loss and the best mark."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._bar = Progress(
             TextColumn("fine-tuning"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}, best {task.fields[best]:.2f} %"),
+            TextColumn("loss {task.fields[loss]:.3f}, best mark {task.fields[best]:.2f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -142,19 +143,19 @@ class TuningProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, done: float, loss: float, score: float | None, best: float) -> None:
+    def update(self, done: float, loss: float, mark: float | None, best: float) -> None:
         """Show where it is.
 
         Args:
             done: share of the schedule, 0..1.
             loss: of the last steps.
-            score: of the held-out images, in [0, 1], where they were just scored.
-            best: the best score so far.
+            mark: by the held-out images, in [0, 1], where they were just asked (see `score.Scorer.mark`).
+            best: the best mark so far.
         """
         self._bar.start()
         self._bar.update(self._task, completed=done, loss=loss, best=100 * best)
-        if not self._console.is_terminal and score is not None:
-            text = f"fine-tuning {100 * done:.0f} %: loss {loss:.3f}, score {100 * score:.2f} %"
+        if not self._console.is_terminal and mark is not None:
+            text = f"fine-tuning {100 * done:.0f} %: loss {loss:.3f}, mark {100 * mark:.2f} %"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -162,4 +163,4 @@ def _best(best: float | None, ratio: float | None) -> str:
     if best is None:
         return "none meets the target yet"
     at = "" if ratio is None else f" at {ratio:.3f}x"
-    return f"best {100 * best:.2f} %{at}"
+    return f"best mark {100 * best:.2f} %{at}"

@@ -56,4 +56,5 @@ def read_subject(job: Job) -> Subject:
 
 
 def _scorer(job: Job, loaded: onnx.ModelProto, images: Dataset) -> Scorer:
-    return Scorer.build(loaded, images, Device("cpu", threads=os.cpu_count()), label_offset=job.label_offset)
+    device = Device("cpu", threads=os.cpu_count())
+    return Scorer.build(loaded, images, device, label_offset=job.label_offset, blends=True)

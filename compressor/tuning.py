@@ -18,9 +18,9 @@ __all__ = ["tune"]
 def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, sitting: Sitting) -> onnx.ModelProto:
     """The slim net with the weights that came out best while it was taught; its own where none did.
 
-    None are taken that lead below the least score that is asked for: what teaching gains shows least in it, see `Exam`.
-    With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes on from its
-    checkpoint.
+    None are taken that lead below the least score that is asked for: what teaching gains shows least in it (see
+    `Scorer.mark`). With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes
+    on from its checkpoint.
     """
     assert job.finetune is not None
     epochs, minutes = job.finetune.epochs, job.finetune.minutes

@@ -6,7 +6,6 @@
 | loader | batches of images, shuffled and changed a little |
 | lessons | which tensors are compared, and the loss |
 | learner | one step of one process's student, averaging |
-| exam | what students are marked by |
 | trainer | the loop: marking, ending early |
 | checkpoint | going on after a kill |
 

@@ -16,9 +16,8 @@ from ...graph import ensure_loaded, to_torch, write_back
 from ...graph.torch_module import OnnxModule
 from ..data import Dataset
 from ..parallel import World
-from ..score import Score, Scorer
+from ..score import Marked, Score, Scorer
 from .checkpoint import Checkpoint
-from .exam import Exam, Marked
 from .learner import Learner, follow
 from .schedule import Ceiling, Clock, rate_at
 from .settings import Settings
@@ -40,7 +39,7 @@ class Progress:
     step: int
     loss: float
     score: float | None
-    """The mark of the averaged weights, where they were just scored; see `Exam`."""
+    """The mark of the averaged weights, where they were just scored; see `Scorer.mark`."""
     best: float
 
 
@@ -54,7 +53,7 @@ class Distilled:
     """On the held-out images as they are."""
     after: Score
     marks: tuple[float, float]
-    """Before and after: what decided; see `Exam`."""
+    """Before and after: what decided; see `Scorer.mark`."""
     share: float
     """How far the weights lie from those before (0) to those taught (1)."""
     epochs: float
@@ -90,9 +89,9 @@ def distill(
 
     Knowledge distillation (Hinton et al. 2015) with the squared error of the logits (Ba and Caruana, "Do Deep Nets
     Really Need to be Deep?", NeurIPS 2014) and of tensors inside (Romero et al., "FitNets", ICLR 2015). Weights are
-    averaged over steps (Polyak), the average is marked by held-out images (`Exam`), and the best one is taken, or what
-    lies between the last one and the weights before, where that is better (Wortsman et al., "Robust fine-tuning of
-    zero-shot models", CVPR 2022, section 3). BatchNormalization keeps its statistics.
+    averaged over steps (Polyak), the average is marked by held-out images (`Scorer.mark`), and the best one is taken,
+    or what lies between the last one and the weights before, where that is better (Wortsman et al., "Robust fine-tuning
+    of zero-shot models", CVPR 2022, section 3). BatchNormalization keeps its statistics.
 
     Args:
         teacher: the original, as `load` returned it.
@@ -117,10 +116,9 @@ def distill(
     world = world or World()
     teacher, student = ensure_loaded(teacher), ensure_loaded(student)
     learner = Learner(teacher, student, images, settings, seed=seed, label_offset=label_offset, world=world)
-    exam = Exam(teacher, scorer)
-    before = exam.mark(student)
+    before = scorer.mark(student)
     identity = {**settings.to_dict(), "seed": seed, "images": len(images), "processes": world.size}
-    run = _Run(learner, student, exam, settings, world, checkpoint, identity)
+    run = _Run(learner, student, scorer, settings, world, checkpoint, identity)
     stopped = run.train(before.mark, progress)
     best, after, share = run.taken(before)
     seconds = run.clock.seconds
@@ -177,14 +175,14 @@ class _Run:
         self,
         learner: Learner,
         student: onnx.ModelProto,
-        exam: Exam,
+        scorer: Scorer,
         settings: Settings,
         world: World,
         checkpoint: Path | None,
         identity: dict[str, object],
     ) -> None:
         self.learner, self.world, self.settings = learner, world, settings
-        self.original, self.exam = student, exam
+        self.original, self.scorer = student, scorer
         self.whole = to_torch(student)
         self.checkpoint, self.identity = checkpoint, identity
         self.step, self.evaluations = 0, 0
@@ -260,14 +258,14 @@ class _Run:
             if not weights:
                 continue
             net = write_back(self.original, self.with_weights(weights))
-            marked = self.exam.mark(net)
+            marked = self.scorer.mark(net)
             if marked.mark > taken[1].mark:
                 taken = net, marked, share
         return taken
 
     def _evaluate(self) -> float:
         averaged = self.learner.averaged()
-        score = self.exam.mark(write_back(self.original, self.with_weights(averaged))).mark
+        score = self.scorer.mark(write_back(self.original, self.with_weights(averaged))).mark
         self.history.append((self.step, score))
         if score > self.best_score:
             self.best, self.best_score = averaged, score

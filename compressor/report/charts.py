@@ -15,11 +15,11 @@ _BINS = 48
 
 
 def trials_chart(data: ReportData) -> str:
-    """Every trial as score against latency ratio, with the front of trials that no other beats in both."""
+    """Every trial as its mark against latency ratio, with the front of trials that no other beats in both."""
     trials, final = measured(data.trials), (data.latency.ratio, data.score.slim)
     ratios = [trial.ratio for trial in trials]
     scores = [trial.score for trial in trials]
-    title = f"Score against latency of {len(trials)} trial{'s' if len(trials) != 1 else ''}"
+    title = f"Marks against latency of {len(trials)} trial{'s' if len(trials) != 1 else ''}"
     description = (
         f"Target {data.target.ratio:.3g} of the original's latency. The final model scores "
         f"{percent(data.score.slim)} at {data.latency.ratio:.3f}."
@@ -29,7 +29,7 @@ def trials_chart(data: ReportData) -> str:
         title,
         description,
         Axis.around("latency, as a share of the original's", [*ratios, data.target.ratio, final[0]], ratio_text),
-        Axis.around(data.score.kind, [*scores, final[1]], percent_tick),
+        Axis.around(f"marks of trials, {data.score.kind} of the final model", [*scores, final[1]], percent_tick),
     )
     chart.vertical(data.target.ratio, "target", f"target {data.target.ratio:.3g}×")
     chart.line(_staircase([(trial.ratio, trial.score) for trial in front(trials)]), "front")
@@ -52,7 +52,7 @@ def trials_chart(data: ReportData) -> str:
 
 
 def progress_chart(data: ReportData) -> str:
-    """The best score so far of trials that meet the target, over the trials."""
+    """The best mark so far of trials that meet the target, over the trials."""
     trials = measured(data.trials)
     best: list[tuple[float, float]] = []
     for trial in trials:
@@ -67,10 +67,10 @@ def progress_chart(data: ReportData) -> str:
     )
     chart = Chart(
         "progress",
-        "Best score over the trials",
+        "Best mark over the trials",
         description,
         Axis.around("trial", [trial.episode for trial in trials], "{:.0f}".format, margin=0.02),
-        Axis.around(data.score.kind, [trial.score for trial in trials], percent_tick),
+        Axis.around("mark", [trial.score for trial in trials], percent_tick),
     )
     for trial in trials:
         style = "meets faint" if trial.ratio <= data.target.ratio else "misses faint"

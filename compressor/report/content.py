@@ -180,6 +180,7 @@ class TrialFacts:
 
     episode: int
     score: float
+    """Its mark: what candidates are compared by (see `compressor.score`); not the score of the whole."""
     ratio: float
 
 

@@ -23,7 +23,7 @@ def test_a_terminal_gets_a_bar():
         progress.note("a note [with brackets]")
     text = console.file.getvalue()
     assert "40/200" in text
-    assert "best 91.23 % at 0.598x" in text
+    assert "best mark 91.23 % at 0.598x" in text
     assert "a note [with brackets]" in text
 
 
@@ -46,8 +46,8 @@ def test_elsewhere_a_line_now_and_then():
             progress.update(done, *((0.5, 0.6) if done > 53 else ()))
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "search 53/100, none meets the target yet, 8 min left"
-    assert lines[1] == "search 56/100, best 50.00 % at 0.600x, 7 min left"
-    assert lines[-1] == "search 100/100, best 50.00 % at 0.600x"
+    assert lines[1] == "search 56/100, best mark 50.00 % at 0.600x, 7 min left"
+    assert lines[-1] == "search 100/100, best mark 50.00 % at 0.600x"
     assert len(lines) == 50 // 3 + 1
     assert "\x1b" not in console.file.getvalue()
 

@@ -91,6 +91,6 @@ class Maker:
             candidate = self.converter.quick(candidate)
             spent[f"conversion to {self.converter.precision}"] = time.perf_counter() - built
         converted = time.perf_counter()
-        score = self.scorer.score(candidate).for_search
+        score = self.scorer.mark(candidate).mark
         spent["scoring"] = time.perf_counter() - converted
         return Scored(candidate, score, spent)

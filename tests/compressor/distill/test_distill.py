@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from ortrim.compressor.distill import Settings, distill, learner, schedule, trai
 from ortrim.compressor.distill.lessons import Lessons
 from ortrim.compressor.distill.memory import saved_bytes
 from ortrim.compressor.recovery import rank
-from ortrim.compressor.score import Scorer
+from ortrim.compressor.score import Marked, Score, Scorer
 from ortrim.errors import InputError, RunError
 from ortrim.graph import analyze, load, slim, to_torch
 from ortrim.models import digits
@@ -151,16 +150,14 @@ def test_it_ends_early_when_nothing_becomes_better(taught):
 
 
 class Scripted:
-    """A scorer that says what it is told to, of images with labels."""
+    """A scorer that says what it is told to."""
 
-    baseline = SimpleNamespace(kind="accuracy")
+    def __init__(self, *marks):
+        self._marks = iter(marks)
 
-    def __init__(self, *scores):
-        self._scores = iter(scores)
-
-    def score(self, model):
-        value = next(self._scores)
-        return SimpleNamespace(for_search=value, value=value)
+    def mark(self, model):
+        mark = next(self._marks)
+        return Marked(Score(mark, "accuracy", "top-1", mark), mark)
 
 
 BETWEEN = (0.0, 0.0, 0.0)

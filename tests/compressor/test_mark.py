@@ -1,10 +1,11 @@
-"""What students are marked by."""
+"""What candidates and students are compared by."""
+
+import pickle
 
 import numpy as np
 import pytest
 
 from ortrim.compressor.data import InputSpec, Preprocessing, load_data
-from ortrim.compressor.distill.exam import Exam
 from ortrim.compressor.recovery import rank
 from ortrim.compressor.score import Scorer
 from ortrim.graph import analyze, load, slim
@@ -24,19 +25,26 @@ def classroom():
 
 def test_without_labels_half_of_the_mark_is_about_blends(classroom):
     teacher, student, held = classroom
-    scorer = Scorer.build(teacher, held.unlabelled())
-    exam = Exam(teacher, scorer)
-    assert exam.mark(teacher).mark == pytest.approx(1)
-    marked = exam.mark(student)
-    assert marked.score == scorer.score(student)
+    scorer = Scorer.build(teacher, held.unlabelled(), blends=True)
+    assert scorer.mark(teacher).mark == pytest.approx(1)
+    marked = scorer.mark(student)
+    assert marked.score == Scorer.build(teacher, held.unlabelled()).score(student)
     assert marked.mark < 1
-    assert marked.mark != marked.score.for_search
-    assert Exam(teacher, scorer).mark(student) == marked
+    blends = 2 * marked.mark - marked.score.for_search
+    assert blends == pytest.approx(scorer.harder.score(student).for_search)
+    assert blends != marked.score.for_search
+    assert pickle.loads(pickle.dumps(scorer)).mark(student) == marked
+
+
+def test_blends_are_left_out_unless_they_are_asked_for(classroom):
+    teacher, student, held = classroom
+    scorer = Scorer.build(teacher, held.unlabelled())
+    assert scorer.mark(student).mark == scorer.score(student).for_search
 
 
 def test_with_labels_being_right_counts(classroom):
     teacher, student, held = classroom
-    scorer = Scorer.build(teacher, held)
-    marked = Exam(teacher, scorer).mark(student)
+    scorer = Scorer.build(teacher, held, blends=True)
+    marked = scorer.mark(student)
     assert marked.score.kind == "accuracy"
     assert marked.mark == scorer.score(student).for_search
