@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,9 +65,18 @@ class Rows:
     slim: np.ndarray
     goal: np.ndarray
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.columns, self.slim, self.goal
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return self.columns.shape[2]
+
     def part(self, first: int, last: int | None) -> Rows:
         """The rows from `first` to `last`."""
-        return Rows(*(array[:, :, first:last] for array in (self.columns, self.slim, self.goal)))
+        return Rows(*(array[:, :, first:last] for array in self.arrays))
 
     def missing(self, tail: Tail, on_top: np.ndarray | float = 0.0) -> np.ndarray:
         """What the layer should add to its output beyond `on_top`, in units of the tail."""
@@ -94,13 +103,24 @@ def rows_of(layer: Layer, spot: Spot, values: Mapping[str, np.ndarray], product:
     return Rows(columns, slim, spot.rows[layer.kept].reshape(slim.shape))
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of all batches."""
-    if len(parts) == 1:
-        return parts[0]
-    return Rows(
-        *(np.concatenate([getattr(part, name) for part in parts], axis=2) for name in ("columns", "slim", "goal"))
-    )
+def joined(parts: Iterable[Rows], samples: Sequence[int]) -> Rows:
+    """The rows of all batches, of so many samples each.
+
+    There is room for all of them before the second batch is read: arrays that stay between the activations of one batch
+    and the next keep the allocator from giving anything back (of MobileNetV2 it held 1.3 GB so).
+    """
+    room, begin = None, 0
+    for part, count in zip(parts, samples, strict=True):
+        if len(samples) == 1:
+            return part
+        if room is None:
+            total = part.count // count * sum(samples)
+            room = Rows(*(np.empty((*array.shape[:2], total), array.dtype) for array in part.arrays))
+        for all_of_it, array in zip(room.arrays, part.arrays, strict=True):
+            all_of_it[:, :, begin : begin + part.count] = array
+        begin += part.count
+    assert room is not None, "there are batches"
+    return room
 
 
 def added(change: np.ndarray, shift: np.ndarray, columns: np.ndarray, scale: np.ndarray | None) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from ...graph.group import ChannelAnalysis
-from .activations import Feeds
+from .activations import Feeds, sample_count
 from .consumers import find_consumers, weights_of
 from .layer import Layer, Product, Rows, joined, rows_of
 from .least_squares import RIDGES, fit_layer
@@ -140,13 +140,14 @@ class SequentialRefitter:
         given = {} if product is None else {consumer.output: product.nothing}
         wanted = [name for name in (consumer.input, tail.output) if name not in given]
         values = tape.read(wanted, tape.made(consumer.output), given=given)
-        parts = [
+        parts = (
             rows_of(layer, spot, {**given, **batch}, product)
             for spot, batch in zip(self._recording[tail.output], values, strict=True)
-        ]
-        rows, samples = joined(parts), self._recording.samples
+        )
+        samples = self._recording.samples
+        rows = joined(parts, [sample_count(batch) for batch in self._recording.batches])
         # The record has shuffled them.
-        held = max(1, round(_HELD_OUT * samples)) * rows.columns.shape[2] // samples if samples > 1 else 0
+        held = max(1, round(_HELD_OUT * samples)) * rows.count // samples if samples > 1 else 0
         return rows.part(held, None), rows.part(0, held or None)
 
 
