@@ -150,24 +150,28 @@ class Lesson:
             for t, s, spread in zip(
                 shown[self.outputs :], said[self.outputs :], self.spreads[self.outputs :], strict=True
             )
+            if spread
         ]
         return loss + (weights.features or 0.0) * torch.stack(inside).mean() if inside else loss
 
-    @staticmethod
-    def spreads_of(shown: Sequence[Tensor]) -> list[list[float]]:
+    def spreads_of(self, shown: Sequence[Tensor]) -> list[list[float]]:
         """Variance of each feature of each tensor of a batch, raised a little; empty for what cannot be matched.
 
         A detector's confidences vary much less than its offsets and say more (see `features`). What is added, a part of
-        the mean, keeps those that one batch does not show from counting without bounds.
+        the mean, keeps those that one batch does not show from counting without bounds. A feature map that is the same
+        everywhere cannot be matched either: nothing tells how much an error of it should count.
         """
         spreads: list[list[float]] = []
-        for tensor in shown:
+        for place, tensor in enumerate(shown):
             if not tensor.is_floating_point():
                 spreads.append([])
                 continue
             axis, values = feature_axis(tensor.shape[1:]), tensor.float()
             flat = values.reshape(1, -1) if axis is None else values.movedim(axis + 1, 0).flatten(1)
             variances = flat.var(dim=1, correction=0)
+            if place >= self.outputs and not variances.any():
+                spreads.append([])
+                continue
             spreads.append((variances + _FLOOR * variances.mean()).clamp_min(1e-12).tolist())
         return spreads
 

@@ -48,6 +48,15 @@ def test_vectors_are_compared_as_a_whole_and_integers_not_at_all():
     )
 
 
+def test_a_feature_map_that_one_batch_does_not_show_is_left_out():
+    made = Lesson(1, Settings(epochs=1, features=1.0))
+    output, dead, live = BOXES, torch.zeros(16, 4, 3, 3), torch.randn(16, 4, 3, 3)
+    made.spreads = made.spreads_of([output, dead, live])
+    assert [len(spread) for spread in made.spreads] == [3, 0, 4]
+    assert float(made.loss([output, dead, live], [output, dead + 1.0, live], None)) == 0.0
+    assert float(made.loss([output, dead, live], [output, dead, live + 1.0], None)) > 0.1
+
+
 def test_feature_maps_inside_are_compared_where_the_shapes_are_those_of_the_teacher(build):
     text = """g (float[N,3,8,8] x) => (float[N,5] y) {
         a = Conv<pads=[1,1,1,1]>(x, w) b = Relu(a) c = Conv<pads=[1,1,1,1]>(b, v) s = Add(c, a)
