@@ -97,7 +97,7 @@ def distill(
         teacher: the original, as `load` returned it.
         student: a slim net of the same inputs and outputs; weights stored as integers are trained as such.
         images: to learn from; must share none with the scorer's.
-        scorer: of the held-out images.
+        scorer: of the held-out images, made with `blends` where they have no labels (see `Scorer.mark`).
         seed: of the order and the changes of the images; on a CPU with the same number of threads, and a length in
             epochs, the same seed gives the same weights.
         label_offset: added to labels.
