@@ -29,7 +29,7 @@ def trials_chart(data: ReportData) -> str:
         title,
         description,
         Axis.around("latency, as a share of the original's", [*ratios, data.target.ratio, final[0]], ratio_text),
-        Axis.around(f"marks of trials, {data.score.kind} of the final model", [*scores, final[1]], percent_tick),
+        Axis.around(f"mark (final model: {data.score.kind})", [*scores, final[1]], percent_tick),
     )
     chart.vertical(data.target.ratio, "target", f"target {data.target.ratio:.3g}×")
     chart.line(_staircase([(trial.ratio, trial.score) for trial in front(trials)]), "front")
