@@ -132,7 +132,8 @@ class Job:
             "size": None if self.size is None else list(self.size),
             "keep": list(self.keep),
             "label_offset": self.label_offset,
-            "marks": "samples and blends of them",  # trials of before blends counted do not compare with those of now
+            # Trials of before blends counted do not compare with those of now.
+            "marks": "samples and a quarter blends of them",
             "min_score": self.min_score,
             "precision": self.precision,
             "correction": self.correction,

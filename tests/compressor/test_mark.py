@@ -23,16 +23,15 @@ def classroom():
     return teacher, student, held
 
 
-def test_without_labels_half_of_the_mark_is_about_blends(classroom):
+def test_without_labels_part_of_the_mark_is_about_blends(classroom):
     teacher, student, held = classroom
     scorer = Scorer.build(teacher, held.unlabelled(), blends=True)
     assert scorer.mark(teacher).mark == pytest.approx(1)
     marked = scorer.mark(student)
     assert marked.score == Scorer.build(teacher, held.unlabelled()).score(student)
     assert marked.mark < 1
-    blends = 2 * marked.mark - marked.score.for_search
-    assert blends == pytest.approx(scorer.harder.score(student).for_search)
-    assert blends != marked.score.for_search
+    blends = scorer.harder.score(student).for_search
+    assert min(blends, marked.score.for_search) < marked.mark < max(blends, marked.score.for_search)
     assert pickle.loads(pickle.dumps(scorer)).mark(student) == marked
 
 
