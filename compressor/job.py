@@ -13,6 +13,7 @@ from .data import Preprocessing
 from .distill import Settings as Finetuning
 from .precision import check_precision
 from .recovery import CORRECTIONS
+from .score import BLENDS
 from .search import agents
 from .search.meter import REPLAY
 from .target import Target
@@ -132,8 +133,7 @@ class Job:
             "size": None if self.size is None else list(self.size),
             "keep": list(self.keep),
             "label_offset": self.label_offset,
-            # Trials of before blends counted do not compare with those of now.
-            "marks": "samples and a quarter blends of them",
+            "blends": BLENDS,  # trials do not compare with those of another share
             "min_score": self.min_score,
             "precision": self.precision,
             "correction": self.correction,

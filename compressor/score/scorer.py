@@ -15,7 +15,7 @@ from .choose import Gathered, choose_measure
 from .measures import ClassScore, Measure, Score, Votes
 from .outputs import Rows, run_batches
 
-__all__ = ["Evaluation", "Marked", "Scorer", "evaluate"]
+__all__ = ["BLENDS", "Evaluation", "Marked", "Scorer", "evaluate"]
 
 BLENDS = 0.25
 """Share of a mark. Nets that lose little differ little on images that the original was trained on, and blends decide;
@@ -54,7 +54,7 @@ class Scorer:
     """Lines that the user should know."""
     label_offset: int = 0
     harder: Scorer | None = None
-    """Of blends of the samples, which count a quarter of a mark (`BLENDS`)."""
+    """Of blends of the samples, which count `BLENDS` of a mark."""
 
     @classmethod
     def build(

@@ -101,12 +101,16 @@ def test_processes_that_die_again_and_again_end_the_job(maker, plans, tmp_path):
 
 
 SEARCH = """
-import os, time
+import os, sys, time
+from pathlib import Path
 from ortrim.compressor.search.scoring import Processes
 
 class Telling:
     def __call__(self, plan):
-        time.sleep(0.5)  # so that neither process does both
+        folder = Path(sys.argv[1])
+        (folder / f"{os.getpid()}.pid").touch()
+        while len(list(folder.glob("*.pid"))) < 2:  # so that neither process does both
+            time.sleep(0.05)
         return os.getpid()
 
 if __name__ == "__main__":
@@ -128,7 +132,7 @@ def lives(pid):
 def test_processes_end_with_the_search_that_was_killed(tmp_path):
     script = tmp_path / "search.py"
     script.write_text(SEARCH)
-    search = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    search = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True)
     workers = [int(pid) for pid in search.stdout.readline().split()]
     assert len(set(workers)) == 2
     assert all(map(lives, workers))
