@@ -85,6 +85,7 @@ def describe(
     job: Job,
     evaluator: Evaluator,
     judge: Scorer,
+    given: onnx.ModelProto,
     net: Net,
     space: Space,
     winner: Winner,
@@ -101,7 +102,11 @@ def describe(
     settings: dict[str, object],
     devices: Sequence[tuple[DeviceFacts, Ratio]] = (),
 ) -> ReportData:
-    """Everything that the report shows of a run that has ended."""
+    """Everything that the report shows of a run that has ended.
+
+    Args:
+        given: the original, loaded.
+    """
     trials = list(evaluator.trials)
     measured = as_measured(latency, devices)
     # All ratios of a report are in terms of the device whose latency it gives.
@@ -110,7 +115,7 @@ def describe(
     return ReportData(
         ortrim=version(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        model=_model_facts(job.model, net.original, job.model.read_bytes()),
+        model=_model_facts(job.model, given, job.model.read_bytes()),
         slim=_model_facts(output, slim, slim.SerializeToString()),
         device=evaluator.meter.facts,
         target=TargetFacts(scale * target_ratio, None if job.target is None else job.target.milliseconds),

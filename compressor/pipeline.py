@@ -17,6 +17,7 @@ from ..errors import InputError, OrtrimError
 from ..runtime import Ratio
 from .data import Preprocessing, data_identity
 from .distill import Settings as Finetuning
+from .equivalent import in_cheaper_operators
 from .facts import as_measured, describe
 from .files import check_output, sha256, write_whole
 from .front import front_facts, hand_out_front, places, places_of
@@ -189,6 +190,7 @@ def _run(
     sitting = Sitting(console=None if show else Console(quiet=True))
     for note in filter(None, (subject.images.note, *subject.scorer.notes)):
         sitting.note(note)
+    subject = in_cheaper_operators(job, subject, trials, sitting, begun=bool(len(trials)) or has_steps(run))
     net = Net(subject.loaded, subject.analysis, subject.loaded, subject.analysis)
     for step in range(1, job.steps):
         net = step_toward(job, subject, net, step, run, sitting, settings)
@@ -206,6 +208,7 @@ def _run(
                 job,
                 found.evaluator,
                 subject.judge,
+                subject.given,
                 net,
                 found.space,
                 won.winner,

@@ -104,7 +104,7 @@ def search_net(
     converter = conversion.converter
     samples = {name: (1, *array.shape[1:]) for name, array in calibrating.items()}
     prediction = meter.predict(analysis, _in_precision(layer_shapes(loaded, samples), converter))
-    if net.model is not net.original or converter.precision != "fp32":
+    if net.model is not net.original or conversion.changes:
         shapes = _in_precision(layer_shapes(net.original, samples), converter)
         prediction.relate(meter.predict(net.original_analysis, shapes), conversion.ratios)
     space = build_space(
@@ -265,13 +265,18 @@ class Conversion:
     """Of several devices the worst one's, in terms of the first one's target."""
     ratios: tuple[float, ...]
     """As measured on each device; one for all where that is not known or makes no difference."""
+    changes: bool = True
+    """Whether there was anything to convert."""
 
 
 def conversion_of(job: Job, subject: Subject, meter: Meter, trials: Trials) -> Conversion:
-    """Measured once and kept with the trials; of the ways to write int8 activations the fastest."""
+    """Measured once and kept with the trials; of the ways to write int8 activations the fastest.
+
+    The net in cheaper operators counts as converted, too.
+    """
     converter = converter_for(job.precision, subject.loaded, subject.images.calibration.feeds())
-    if converter.precision == "fp32":
-        return Conversion(converter, 1.0, (1.0,))
+    if converter.precision == "fp32" and not subject.in_cheaper_operators:
+        return Conversion(converter, 1.0, (1.0,), changes=False)
     known = trials.recall(CONVERSION)
     if known is None:
         ways = [replace(converter, scheme=Scheme(kind)) for kind in _ACTIVATIONS] if isinstance(converter, Int8) else []

@@ -23,7 +23,10 @@ class Subject:
 
     original: onnx.ModelProto
     """As given: latency is compared with this."""
+    given: onnx.ModelProto
+    """Loaded, otherwise as given."""
     loaded: onnx.ModelProto
+    """What is pruned: as given, or the same function in cheaper operators."""
     analysis: graph.ChannelAnalysis
     groups: tuple[graph.ChannelGroup, ...]
     images: Split
@@ -31,6 +34,11 @@ class Subject:
     """Of candidates."""
     judge: Scorer
     """Of what comes after the search."""
+
+    @property
+    def in_cheaper_operators(self) -> bool:
+        """Whether the net is another graph than the one that was given (see `equivalent`)."""
+        return self.loaded is not self.given
 
 
 FEWEST_TAUGHT = 5
@@ -52,7 +60,7 @@ def read_subject(job: Job) -> Subject:
     judge = scorer if images.judging is images.reward else _scorer(job, loaded, images.judging)
     if (judge.baseline.kind, judge.baseline.detail) != (scorer.baseline.kind, scorer.baseline.detail):
         judge = scorer  # as where all images of one part are of one class: scores of two kinds do not compare
-    return Subject(original, loaded, analysis, groups, images, scorer, judge)
+    return Subject(original, loaded, loaded, analysis, groups, images, scorer, judge)
 
 
 def _scorer(job: Job, loaded: onnx.ModelProto, images: Dataset) -> Scorer:

@@ -1,9 +1,10 @@
 """ONNX in, ONNX out: which channels live and die together, and taking them out.
 
 `load` gives a model in the form that the rest works on; `analyze` groups its coupled channels; `slim` removes units of
-groups; `verify` checks a slim model against the original; `finish` makes it fit to be written; `macs` and `parameters`
-say how large it is; `weight_files` what lies beside it; `misfit` whether it takes and gives what another does; `rule`
-teaches the analysis an operator. `to_torch` makes a torch module of a model, `write_back` puts its parameters back;
+groups; `verify` checks a slim model against the original; `finish` makes it fit to be written; `reduce_strength` says
+the same in operators that cost less; `macs` and `parameters` say how large a model is; `weight_files` what lies beside
+it; `misfit` whether it takes and gives what another does; `rule` teaches the analysis an operator. `to_torch` makes a
+torch module of a model, `write_back` puts its parameters back;
 torch is imported when one of the two is first asked for.
 """
 
@@ -19,6 +20,7 @@ from .interface import misfit
 from .load import ensure_loaded, load, read, weight_files
 from .rules import rule
 from .slim import Removal, slim
+from .strength import reduce_strength
 from .verify import verify
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ __all__ = [
     "node_macs",
     "parameters",
     "read",
+    "reduce_strength",
     "rule",
     "slim",
     "to_torch",

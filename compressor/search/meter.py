@@ -27,6 +27,8 @@ CONVERSION = "conversion"
 """Key of the record for what converting the original to another precision gives on the device."""
 DAMAGE = "damage"
 """Key of the record for what each group is worth, which a replay must not find out anew: threads differ in rounding."""
+EQUIVALENT = "equivalent"
+"""Key of the record for whether the net is searched in cheaper operators (see `equivalent`)."""
 DEVICES = "devices"
 """Key of the record of a run on several devices."""
 REPLAY = "replay:"
@@ -270,11 +272,13 @@ class ReplayMeter:
             if trials.recall(DEVICES) is not None:
                 raise RunError(f"{run} measured on several devices; such a run cannot be replayed")
             conversion, started_from = trials.recall(CONVERSION), trials.recall(HISTORY)
-            damage = trials.recall(DAMAGE)
+            damage, equivalent = trials.recall(DAMAGE), trials.recall(EQUIVALENT)
         if device_facts is None or table is None or self._baseline is None:
             raise RunError(f"{run}: the run stopped before it measured anything that could be replayed")
         self.facts = DeviceFacts(**device_facts)
         self.table = LatencyTable(device, known=table, replay=True)
+        # Runs of earlier versions knew of no other operators.
+        record.record(EQUIVALENT, equivalent or {"taken": False})
         for key, value in (("device", device_facts), ("table", table), ("baseline", self._baseline)):
             record.record(key, value)
         if conversion is not None:

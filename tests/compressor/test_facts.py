@@ -50,6 +50,7 @@ def report(residual, tmp_path):
                 SimpleNamespace(model=path, target=Target(milliseconds=4.0)),
                 evaluator,
                 scorer,
+                residual,
                 Net(residual, analysis, residual, analysis),
                 SimpleNamespace(choices=()),
                 SimpleNamespace(trial=trial),

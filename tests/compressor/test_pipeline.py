@@ -12,20 +12,23 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ortrim.compressor import Target, compress, handout
+from ortrim.compressor import Target, compress, equivalent, handout
 from ortrim.compressor.distill import Settings
 from ortrim.compressor.history import History
 from ortrim.compressor.search import meter
 from ortrim.compressor.search.agents import Agent, register
 from ortrim.compressor.search.trials import Trials
 from ortrim.errors import DeviceError, InputError, NothingToPruneError, OutputError, RunError, TargetError
-from ortrim.graph import analyze, load
+from ortrim.graph import analyze, load, parameters
 
 EPISODES = 5
 
 
-def small_net(path, width=32):
-    """Three convolutions with a residual sum on 16x16 pixels, whose latency is mostly convolution."""
+def small_net(path, width=32, *, slopes=None):
+    """Three convolutions with a residual sum on 16x16 pixels, whose latency is mostly convolution.
+
+    With two `slopes`, PRelu with these in turn in place of Relu.
+    """
     rng = np.random.default_rng(0)
     weights, nodes = [], []
 
@@ -36,14 +39,19 @@ def small_net(path, width=32):
         nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [name], name, pads=[1] * 4))
         return name
 
-    def relu(x):
-        nodes.append(helper.make_node("Relu", [x], [f"{x}.r"], f"{x}.relu"))
+    def relu(x, channels=width):
+        operator, operands = "Relu", [x]
+        if slopes:
+            operator, operands = "PRelu", [x, f"{x}.s"]
+            each = np.resize(np.float32(slopes), (channels, 1, 1))
+            weights.append(numpy_helper.from_array(each, f"{x}.s"))
+        nodes.append(helper.make_node(operator, operands, [f"{x}.r"], f"{x}.relu"))
         return f"{x}.r"
 
     stem = relu(conv("image", "stem", width, 3))
-    inner = conv(relu(conv(stem, "first", 2 * width, width)), "second", width, 2 * width)
+    inner = conv(relu(conv(stem, "first", 2 * width, width), 2 * width), "second", width, 2 * width)
     nodes.append(helper.make_node("Add", [inner, stem], ["sum"], "sum"))
-    last = relu(conv(relu("sum"), "third", 2 * width, width))
+    last = relu(conv(relu("sum"), "third", 2 * width, width), 2 * width)
     nodes.append(helper.make_node("GlobalAveragePool", [last], ["pool"], "pool"))
     nodes.append(helper.make_node("Flatten", ["pool"], ["flat"], "flat"))
     weights.append(numpy_helper.from_array(rng.standard_normal((2 * width, 6)).astype(np.float32), "fc.w"))
@@ -308,6 +316,26 @@ def test_a_front_in_milliseconds_overwrites_nothing(job, folder, monkeypatch):
         compress(**{**job, "target": "5ms"}, front=2, run_dir=folder / "ms", output=folder / "ms.onnx")
     assert taken.read_bytes() == b"somebody's"
     assert not (folder / "ms").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_cheaper_operators_go_all_the_way(job, folder, monkeypatch, precision):
+    """They are searched, replayed and written; a run that began without them goes on without."""
+    monkeypatch.setattr(equivalent, "WORTH", -10.0)  # taken whatever is measured
+    model, run = small_net(folder / f"prelu_{precision}.onnx", slopes=(0.25, -0.5)), folder / f"prelu {precision}"
+    asked = {**job, "model": model, "precision": precision, "target": Target.parse("0.8x")}
+    done = compress(**asked, run_dir=run)
+    operators = {node.op_type for node in done.model.graph.node}
+    assert "Max" in operators
+    assert "PRelu" not in operators
+    assert any(note.startswith("4 PRelu as 4 Mul, 4 Max") for note in done.report.notes)
+    assert done.report.model.parameters == parameters(load(model))
+    monkeypatch.setattr(equivalent, "meter_of", None)  # nothing is found out anew
+    assert compress(**asked, run_dir=run, resume=True).plan == done.plan
+    monkeypatch.undo()
+    again = compress(**{**asked, "device": f"replay:{run}"}, run_dir=folder / f"prelu again {precision}")
+    assert again.plan == done.plan
+    assert "Max" in {node.op_type for node in again.model.graph.node}
 
 
 def test_a_resumed_run_must_be_the_same_job(done, job):
