@@ -22,7 +22,16 @@ _SETTINGS = "settings.json"
 _LOCK = ".lock"
 _PART = ".*.part"
 """What `write_whole` leaves when the process is killed while it writes."""
-_OWN = ("report.html", "report.json", "trials.sqlite", "slim.onnx", "checkpoint.pt", "log.txt", _SETTINGS)
+_OWN = (
+    "report.html",
+    "report.json",
+    "trials.sqlite",
+    "slim.onnx",
+    "refitted.onnx",
+    "checkpoint.pt",
+    "log.txt",
+    _SETTINGS,
+)
 _OWN_PATTERNS = (*_OWN, "trials.sqlite-*", _PART)
 
 
@@ -42,6 +51,8 @@ class RunDirectory:
         self.report_json = path / "report.json"
         self.trials = path / "trials.sqlite"
         self.slim = path / "slim.onnx"
+        self.refitted = path / "refitted.onnx"
+        """What fine-tuning began with; of a front, the net that was taught last."""
         self.checkpoint = path / "checkpoint.pt"
         """Of fine-tuning, while it goes on."""
         self.log = path / "log.txt"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import onnx
 
 from .distill import Progress, distill
+from .files import write_whole
 from .job import Job
 from .rundir import RunDirectory
 from .sitting import Sitting
@@ -20,7 +21,7 @@ def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, 
 
     None are taken that lead below the least score that is asked for: what teaching gains shows least in it (see
     `Scorer.mark`). With several steps each gets an equal share of the epochs or the minutes. A run that was killed goes
-    on from its checkpoint.
+    on from its checkpoint. The net as it came stays beside, as `refitted.onnx`.
     """
     assert job.finetune is not None
     epochs, minutes = job.finetune.epochs, job.finetune.minutes
@@ -29,6 +30,7 @@ def tune(job: Job, subject: Subject, small: onnx.ModelProto, run: RunDirectory, 
         epochs=None if epochs is None else epochs / job.steps,
         minutes=None if minutes is None else minutes / job.steps,
     )
+    write_whole(run.refitted, small.SerializeToString())
     progress = sitting.tuning()
 
     def tell(stand: Progress) -> None:

@@ -27,8 +27,10 @@ def tuned(monkeypatch, tmp_path):
         job = SimpleNamespace(finetune=Settings(epochs=1), steps=1, seed=0, label_offset=0, min_score=min_score)
         subject = SimpleNamespace(loaded=None, images=SimpleNamespace(training=None), judge=None)
         sitting = Sitting(None)
-        run = SimpleNamespace(checkpoint=tmp_path / "checkpoint.pt")
-        return tuning.tune(job, subject, SMALL, run, sitting), sitting.notes
+        run = SimpleNamespace(checkpoint=tmp_path / "checkpoint.pt", refitted=tmp_path / "refitted.onnx")
+        model = tuning.tune(job, subject, SMALL, run, sitting)
+        assert onnx.load(run.refitted) == SMALL  # whatever is taken
+        return model, sitting.notes
 
     return tune
 
