@@ -37,7 +37,7 @@ def reduce_strength(model: onnx.ModelProto) -> onnx.ModelProto:
     taken.update(value.name for value in model.graph.input)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        slope = weights.get(node.input[1]) if node.op_type == "PRelu" and not node.domain else None
+        slope = weights.get(node.input[1]) if node.op_type == "PRelu" and node.domain in ("", "ai.onnx") else None
         if slope is not None and slope.data_type == TensorProto.FLOAT:
             nodes.extend(_prelu(node, numpy_helper.to_array(slope), taken))
         else:
