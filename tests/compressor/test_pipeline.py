@@ -320,7 +320,7 @@ def test_a_front_in_milliseconds_overwrites_nothing(job, folder, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_cheaper_operators_go_all_the_way(job, folder, monkeypatch, precision):
-    """They are searched, replayed and written; a run that began without them goes on without."""
+    """They are searched and written; a run that goes on, and a replay, have them without measuring anew."""
     monkeypatch.setattr(equivalent, "WORTH", -10.0)  # taken whatever is measured
     model, run = small_net(folder / f"prelu_{precision}.onnx", slopes=(0.25, -0.5)), folder / f"prelu {precision}"
     asked = {**job, "model": model, "precision": precision, "target": Target.parse("0.8x")}

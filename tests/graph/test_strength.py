@@ -42,7 +42,7 @@ def operators(model):
 
 
 @pytest.mark.parametrize("kind", SLOPES)
-def test_a_prelu_gives_the_same_bits(net, kind):
+def test_a_prelu_gives_the_same_numbers(net, kind):
     model = prelu(net, np.reshape(SLOPES[kind], (4, 1, 1)))
     before = model.SerializeToString()
     cheaper = reduce_strength(model)
@@ -60,7 +60,7 @@ def test_a_prelu_gives_the_same_bits(net, kind):
     ),
     x=arrays(np.float32, (2, 4, 6, 6), elements=st.floats(-1e6, 1e6, width=32)),
 )
-def test_any_slopes_give_the_same_bits(net, slope, x):
+def test_any_slopes_give_the_same_numbers(net, slope, x):
     model = prelu(net, slope)
     cheaper = reduce_strength(model)
     assert "PRelu" not in operators(cheaper)
