@@ -108,15 +108,24 @@ class Finalists:
         self._drifts.append(np.log(winner.latency.value / winner.trial.ratio))
 
     def _promising(self) -> Trial | None:
-        """The best trial left that should meet the target; the fastest one where caution leaves none."""
+        """The best trial left that should meet the target; the fastest one where caution leaves none.
+
+        A trial that may have come out high by chance is tried where nothing has been learned yet, and before it is
+        given up.
+        """
         if not self._drifts:
-            near = (t for t in self._left if (t.ratio if t.low is None else t.low) <= self._target)
-            return next(near, None)
+            return next((trial for trial in self._left if _least(trial) <= self._target), None)
         # As if one measurement had agreed: a single one says little.
         drift = np.exp(sum(self._drifts) / (len(self._drifts) + 1))
-        fitting = [t for t in self._left if t.ratio * drift <= self._target]
-        cautious = (t for t in fitting if t.ratio * drift <= self._target * (1 - CAUTION * self._misses))
-        return next(cautious, min(fitting, key=lambda trial: trial.ratio, default=None))
+        limit = self._target / drift
+        cautious = (t for t in self._left if t.ratio <= limit * (1 - CAUTION * self._misses))
+        possible = (t for t in self._left if _least(t) <= limit)
+        return next(cautious, min(possible, key=lambda trial: trial.ratio, default=None))
+
+
+def _least(trial: Trial) -> float:
+    """The lower end of the quick measurement's interval."""
+    return trial.ratio if trial.low is None else trial.low
 
 
 def convert(

@@ -14,7 +14,7 @@ import onnx
 
 from ...errors import DeviceError, DeviceSpecError, RunError
 from ...graph import ChannelAnalysis
-from ...runtime import Comparator, Device, Latency, LatencyTable, LayerShape, Ratio, compare
+from ...runtime import Comparator, Device, LatencyTable, LayerShape, Ratio, compare
 from ..report import DeviceFacts
 from .past import HISTORY
 from .prediction import Prediction, SizedLayer
@@ -326,17 +326,13 @@ class ReplayMeter:
         if found is None:
             raise self._unknown("final")
         self._record.record(key, found)
-        return Ratio(**{**found, "baseline": _latency(found["baseline"]), "candidate": _latency(found["candidate"])})
+        return Ratio.from_dict(found)
 
     def _unknown(self, kind: str) -> RunError:
         return RunError(
             f"{self._run} has no {kind} latency of a plan that came up: replay a run with its own model, data, "
             "settings and seed"
         )
-
-
-def _latency(fields: Mapping[str, Any]) -> Latency:
-    return Latency(**{**fields, "samples_ms": tuple(fields["samples_ms"])})
 
 
 def open_meter(

@@ -68,6 +68,14 @@ def test_caution_does_not_leave_the_last_one_out():
     assert next(Finalists(machine, trials, 0.6)).trial.id == 2
 
 
+def test_the_fastest_is_measured_before_it_is_given_up():
+    """One measurement that came out high is no reason to leave out what may be fast enough."""
+    trials = [trial(1, 0.97, 0.61, low=0.598), trial(2, 0.96, 0.599, low=0.59), trial(3, 0.95, 0.7, low=0.69)]
+    machine = Machine(trials, t1=0.617, t2=0.5995)
+    assert next(Finalists(machine, trials, 0.6)).trial.id == 2
+    assert machine.measured == [1, 2]
+
+
 def test_it_is_given_up_in_the_end():
     trials = [trial(n, 0.97 - 1e-3 * n, 0.59 - 0.01 * n) for n in range(40)]
     machine = Machine(trials, **{f"t{n}": 0.601 for n in range(40)})
