@@ -18,14 +18,15 @@ JOB = SimpleNamespace(precision="fp32", devices=("cpu",), keep=())
 
 
 class Meter:
-    """Gives ratios by whether a model has a PRelu; a text is an error."""
+    """Gives ratios by whether a model has an operator that costs much; a text is an error."""
 
     def __init__(self, given, cheaper):
         self.given, self.cheaper, self.asked, self.checked, self.closed = given, cheaper, 0, 0, 0
 
     def quick(self, plan, model):
         self.asked += 1
-        found = self.given if any(node.op_type == "PRelu" for node in model.graph.node) else self.cheaper
+        dear = any(node.op_type in ("PRelu", "SpaceToDepth") for node in model.graph.node)
+        found = self.given if dear else self.cheaper
         if isinstance(found, str):
             raise DeviceError(found)
         return Quick(found, found, found, 1.0, found)
@@ -41,6 +42,13 @@ class Trials(dict):
     recall, record = dict.get, dict.__setitem__
 
 
+def subject_of(model):
+    images = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
+    calibration = SimpleNamespace(feeds=lambda: {"x": images})
+    analysis = analyze(model)
+    return Subject(model, model, model, analysis, analysis.groups, SimpleNamespace(calibration=calibration), None, None)
+
+
 @pytest.fixture
 def subject(build):
     text = """g (float[N,3,8,8] x) => (float[N,5] y) {
@@ -50,11 +58,7 @@ def subject(build):
         pooled = Flatten(flat)
         y = Gemm<transB=1>(pooled, f, g)
     }"""
-    model = build(text, {"w": (6, 3, 3, 3), "b": (6,), "s": (6, 1, 1), "f": (5, 6), "g": (5,)})
-    images = np.random.default_rng(0).random((4, 3, 8, 8), np.float32)
-    calibration = SimpleNamespace(feeds=lambda: {"x": images})
-    analysis = analyze(model)
-    return Subject(model, model, model, analysis, analysis.groups, SimpleNamespace(calibration=calibration), None, None)
+    return subject_of(build(text, {"w": (6, 3, 3, 3), "b": (6,), "s": (6, 1, 1), "f": (5, 6), "g": (5,)}))
 
 
 @pytest.fixture
@@ -82,6 +86,18 @@ def test_what_is_faster_is_taken_and_said(ask, subject):
         "0.80x for 1.00x before anything is removed"
     ]
     assert meter.closed == 1
+
+
+def test_what_goes_without_anything_in_its_place_is_said(ask, build):
+    text = """g (float[N,3,8,8] x) => (float[N,2,4,4] y) {
+        p = SpaceToDepth<blocksize=2>(x)
+        a = Conv<pads=[1,1,1,1]>(p, w, b)
+        y = Conv(a, v, c)
+    }"""
+    net = subject_of(build(text, {"w": (6, 12, 3, 3), "b": (6,), "v": (2, 6, 1, 1), "c": (2,)}))
+    found, (note,) = ask(Meter(1.0, 0.9), Trials(), net=net)
+    assert [node.op_type for node in found.loaded.graph.node] == ["Conv", "Conv"]
+    assert note.startswith("without 1 SpaceToDepth, which computes the same and is faster here")
 
 
 @pytest.mark.parametrize(("given", "cheaper"), [(1.0, 1.3), (1.0, 0.99), (0.5, 0.495)])

@@ -73,6 +73,88 @@ def test_slopes_that_nobody_reads_any_more_are_gone(net):
     assert not reduce_strength(prelu(net, [0.25])).graph.initializer
 
 
+def phases(n, x, order, *, ends=2**31 - 1, chained=True, step=2):
+    """The phases of an image as YOLOX takes it apart: by slices of rows, then of columns, or of both at once."""
+    pieces = []
+    for top, left in order:
+        if chained:
+            rows = n.op("Slice", x, *(n.integers(each) for each in (top, ends, 2, step)))
+            pieces.append(n.op("Slice", rows, *(n.integers(each) for each in (left, ends, 3, step))))
+        else:
+            both = ((top, left), (ends, ends), (-2, -1), (step, step))
+            pieces.append(n.op("Slice", x, *(n.integers(*each) for each in both)))
+    return n.op("Concat", *pieces, axis=1, channels=n.channels[x] * len(pieces))
+
+
+FOCUS = [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+@given(
+    order=st.permutations(FOCUS),
+    chained=st.booleans(),
+    ends=st.sampled_from([12, 2**31 - 1, 2**63 - 1]),
+    k=st.sampled_from([1, 2, 3, 5]),
+    stride=st.sampled_from([1, 2]),
+    before=st.booleans(),
+)
+def test_a_convolution_of_phases_is_one_of_the_image(net, order, chained, ends, k, stride, before):
+    n = net((2, 3, 12, 12))
+    image = n.relu(n.conv("x", 4)) if before else "x"
+    model = load(n.model(n.relu(n.conv(phases(n, image, order, chained=chained, ends=ends), 5, k=k, stride=stride))))
+    cheaper = reduce_strength(model)
+    assert operators(cheaper) == ["Conv", "Relu"] * (2 if before else 1)
+    assert len(cheaper.graph.initializer) == (4 if before else 2)
+    checker.check_model(cheaper, full_check=True)
+    verify(model, cheaper, {})
+    x = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
+    np.testing.assert_allclose(run(cheaper, x), run(model, x), rtol=1e-4, atol=1e-5)
+    assert [(g.name, g.size) for g in analyze(cheaper).groups] == [(g.name, g.size) for g in analyze(model).groups]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_space_to_depth_is_one_too(net, size):
+    n = net(("n", 3, 12, 12))
+    deep = n.op("SpaceToDepth", "x", blocksize=size, channels=3 * size * size)
+    model = load(n.model(n.conv(deep, 5, bias=False)))
+    cheaper = reduce_strength(model)
+    assert operators(cheaper) == ["Conv"]
+    x = np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)
+    np.testing.assert_allclose(run(cheaper, x), run(model, x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_else_reads_the_phases_still_has_them(net):
+    n = net((2, 3, 12, 12))
+    stacked = phases(n, "x", FOCUS)
+    model = load(n.model(n.conv(stacked, 5), n.relu(stacked)))
+    cheaper = reduce_strength(model)
+    assert operators(cheaper).count("Slice") == 8
+    assert next(node for node in cheaper.graph.node if node.op_type == "Conv").input[0] == "x"
+    verify(model, cheaper, {})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"order": FOCUS[:3]},
+        {"order": [*FOCUS[:3], (0, 0)]},
+        {"order": [(0, 0)] * 4, "step": 1},
+        {"order": FOCUS, "ends": 10},
+    ],
+)
+def test_other_pieces_of_an_image_stay(net, odd):
+    n = net((2, 3, 12, 12))
+    model = load(n.model(n.conv(phases(n, "x", **odd), 5)))
+    assert reduce_strength(model) is model
+
+
+@pytest.mark.parametrize("changed", [{"group": 4}, {"dilations": [2, 2]}, {"auto_pad": "SAME_UPPER"}])
+def test_other_convolutions_of_phases_stay(net, changed):
+    n = net((2, 3, 12, 12))
+    weight = n.weight(8, 12 // changed.get("group", 1), 3, 3)
+    model = load(n.model(n.op("Conv", phases(n, "x", FOCUS), weight, channels=8, **changed)))
+    assert reduce_strength(model) is model
+
+
 @pytest.mark.parametrize("kind", SLOPES)
 def test_channels_are_grouped_and_removed_as_before(net, kind):
     n = net(("n", 3, 8, 8))
