@@ -27,6 +27,12 @@ class MixedPrecision:
         self.dtype = _fastest(device) if enabled else torch.float32
         self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
+    @property
+    def in_matrix_units(self) -> bool:
+        """Whether a CPU multiplies in this precision by its matrix units (AMX), several times as fast as in float32."""
+        units = self._kind == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+        return bool(units) and self.dtype == torch.bfloat16
+
     def __call__(self) -> AbstractContextManager[object]:
         """The context of a forward pass."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self._kind, dtype=self.dtype)

@@ -18,7 +18,7 @@ from .lessons import Lesson, Lessons
 from .loader import Images, Loader
 from .memory import STEP_MEMORY, saved_bytes
 from .settings import Settings
-from .teacher import teacher_of
+from .teacher import channels_last, teacher_of
 
 __all__ = ["Learner", "follow"]
 
@@ -41,8 +41,6 @@ class Learner:
         settings = settings.suited_to(len(images), images.labels is not None)
         self._settings, self._world, self._device = settings, world, world.device
         lessons = Lessons.between(teacher, student, bool(settings.features))
-        self._teacher = teacher_of(lessons.of_teacher(teacher), self._device, images.fixed_batch is None)
-        # Convolutions of a CPU and of tensor cores want the channels last.
         self._student = to_torch(lessons.of_student(student)).to(self._device, memory_format=torch.channels_last)
         self._shared = world.wrap(self._student, all_used=False)
         self._lesson = Lesson(lessons.outputs, settings, label_offset)
@@ -69,11 +67,13 @@ class Learner:
         )
         # Of quantized weights the steps are what matters: they are trained in float32.
         self._precision = MixedPrecision(self._device, enabled=not self._student.quantized)
+        any_batch = images.fixed_batch is None
+        self._teacher = teacher_of(lessons.of_teacher(teacher), self._device, any_batch, self._precision)
 
     def _affordable(self, images: Dataset) -> int:
         """How many images a step of this process can hold."""
         one = Loader(images, 1, augment=False, seed=0).at(0).inputs
-        there = {name: _channels_last(values.to(self._device)) for name, values in one.items()}
+        there = {name: channels_last(values.to(self._device)) for name, values in one.items()}
         return max(1, STEP_MEMORY[self._device.type] // max(1, saved_bytes(self._student, there)))
 
     def learn(self, images: Images, step: int, rate: float) -> float:
@@ -84,7 +84,7 @@ class Learner:
             group["lr"] = rate * self._rate
         with self._precision():
             shown = self._teacher(there)
-            said = self._shared({name: _channels_last(values) for name, values in there.items()})
+            said = self._shared({name: channels_last(values) for name, values in there.items()})
         if not self._lesson.spreads:
             self._lesson.spreads = self._world.share(self._lesson.spreads_of(shown))
         loss = self._lesson.loss(shown, said if isinstance(said, tuple) else (said,), labels)
@@ -156,7 +156,3 @@ def _fixed_batch(images: Dataset, world: World) -> int:
     if len(images) < fixed * world.size:
         raise DataError(f"the model takes batches of {fixed} images, and there are {len(images)}")
     return fixed
-
-
-def _channels_last(values: Tensor) -> Tensor:
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values

@@ -25,6 +25,13 @@ def test_float32_on_demand(monkeypatch):
         assert nn.Linear(4, 3)(torch.ones(2, 4)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", ["amx_bf16", "avx512_bf16"])
+def test_matrix_units_are_those_of_bfloat16(monkeypatch, kind):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, kind: True})
+    assert MixedPrecision(CPU).in_matrix_units == (kind == "amx_bf16")
+    assert not MixedPrecision(CPU, enabled=False).in_matrix_units
+
+
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_a_step_goes_down_a_gradient_no_longer_than_allowed(clip):
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
