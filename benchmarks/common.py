@@ -76,13 +76,14 @@ def compress_on_photographs(
     calibration: int,
     seed: int,
     recovery: Recovery,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """`compress` one of the third-party models to `run / out.onnx`, on some of the calibration images."""
     return ortrim(
         *("compress", need(SHARED / "models" / "third_party" / f"{net}.onnx"), "--data", photographs(count)),
         *("--latency", latency, "-o", run / "out.onnx", "--run-dir", run / "run", "--episodes", str(episodes)),
         *("--calibration", str(calibration), "--seed", str(seed), "--force", "--no-history"),
-        *(*recovery.flags, *pixels),
+        *("--jobs", str(jobs), *recovery.flags, *pixels),
     )
 
 

@@ -89,12 +89,13 @@ def kept(original: Sequence[Boxes], slim: Sequence[Boxes]) -> dict[str, float]:
 
 @click.command()
 @click.option("--latency", default="0.8x")
-@click.option("--episodes", default=24)
-@click.option("--images", "count", default=160, help="how many of the calibration images are used")
-@click.option("--calibration", default=80)
+@click.option("--episodes", default=60)
+@click.option("--images", "count", default=500, help="how many of the calibration images are used")
+@click.option("--calibration", default=334)
 @click.option("--seed", default=0)
+@click.option("--jobs", default=1, help="candidates at a time")
 @recovery_options
-def main(latency: str, episodes: int, count: int, calibration: int, seed: int, recovery: Recovery) -> None:
+def main(latency: str, episodes: int, count: int, calibration: int, seed: int, jobs: int, recovery: Recovery) -> None:
     model, val = need(SHARED / "models" / "third_party" / f"{NET}.onnx"), need(SHARED / "imagenet" / "val")
     run = WORK / f"{NET}_{latency}{recovery.name}"
     found = compress_on_photographs(
@@ -107,8 +108,9 @@ def main(latency: str, episodes: int, count: int, calibration: int, seed: int, r
         calibration=calibration,
         seed=seed,
         recovery=recovery,
+        jobs=jobs,
     )
-    row: dict[str, Any] = {"net": NET, "target": latency, **outcome(found)}
+    row: dict[str, Any] = {"net": NET, "target": latency, "calibration": calibration, **outcome(found)}
     if "failed" not in found:
         preprocessing = Preprocessing.parse(scale=1.0, offset=0.0)
         (images,) = load_data(val, InputSpec.from_model(load(model)), preprocessing).unlabelled().feeds().values()
