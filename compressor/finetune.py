@@ -12,7 +12,7 @@ import onnx
 
 from .. import graph
 from ..errors import DataError
-from ..runtime import Device
+from ..runtime import Device, usable_cores
 from .data import InputSpec, Preprocessing, load_data
 from .data.split import spread_order
 from .distill import Distilled, Progress, Settings, distill, help_to_distill
@@ -81,7 +81,7 @@ def finetune(
         if world.follows:
             help_to_distill(original, student, training, settings, seed=seed, label_offset=label_offset, world=world)
             return None
-        device = Device("cpu", threads=os.cpu_count())
+        device = Device("cpu", threads=usable_cores())
         scorer = Scorer.build(original, held, device, label_offset=label_offset, blends=True)
         found = distill(
             original,

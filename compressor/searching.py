@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import graph
-from ..runtime import Device, LayerShape, layer_shapes
+from ..runtime import Device, LayerShape, layer_shapes, usable_cores
 from .cache import damage_cache, layer_cache
 from .damage import MOST_POINTS, SAMPLES, Damage, Kept, damage_of_groups, key_of
 from .finalists import SEARCH_MARGIN, Finalists
@@ -126,7 +125,7 @@ def search_net(
         return Maker(ranking, correct, scorer, converter, deviation)
 
     with ExitStack() as opened:
-        workers = opened.enter_context(closing(open_workers(maker, job.jobs, job.cluster, os.cpu_count() or 1)))
+        workers = opened.enter_context(closing(open_workers(maker, job.jobs, job.cluster, usable_cores())))
         if job.correction == "sequential":
             space = replace(space, damage=_damage(job, subject, net, ranking, space, workers, trials, sitting))
             sitting.stages.end("damage of each group")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import onnx
 
 from .. import graph
-from ..runtime import Device
+from ..runtime import Device, usable_cores
 from .data import Dataset, InputSpec, Split, load_data, split
 from .job import Job
 from .score import Scorer
@@ -64,5 +63,5 @@ def read_subject(job: Job) -> Subject:
 
 
 def _scorer(job: Job, loaded: onnx.ModelProto, images: Dataset) -> Scorer:
-    device = Device("cpu", threads=os.cpu_count())
+    device = Device("cpu", threads=usable_cores())
     return Scorer.build(loaded, images, device, label_offset=job.label_offset, blends=True)

@@ -6,6 +6,7 @@ Imports neither torch nor any other room, so that a service on a small board can
 from .comparator import Comparator
 from .device import Device
 from .explain import Explanation, LayerTime, Reorder, explain
+from .host import usable_cores
 from .inputs import batch_shapes, example_inputs, read_inputs
 from .latency import compare, compare_many, measure
 from .layers import LayerShape
@@ -38,5 +39,6 @@ __all__ = [
     "node_times",
     "open_session",
     "read_inputs",
+    "usable_cores",
     "useful_widths",
 ]

@@ -69,6 +69,11 @@ def processors() -> frozenset[int] | None:
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
+def usable_cores() -> int:
+    """How many processors this process may use: fewer than there are in a container, or under taskset."""
+    return len(processors() or ()) or os.cpu_count() or 1
+
+
 @contextmanager
 def pinned(processor: int | None) -> Iterator[None]:
     """Binds the calling thread to a processor for a while; with None it stays free."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from ... import graph
 from ...errors import DataError, InputError, OrtrimError, TargetError
 from ...models.build import build
-from ...runtime import Device
+from ...runtime import Device, usable_cores
 from ..cache import layer_cache
 from ..data import Dataset, InputSpec, Preprocessing, data_identity, load_data
 from ..data.split import spread_order
@@ -333,7 +333,7 @@ class _Job:
             small = graph.slim(whole, chosen.removal, analysis=traced.analysis)
             graph.verify(whole, small, chosen.removal, analysis=traced.analysis)
             extra = {"ortrim.plan": json.dumps(chosen.plan), "ortrim.target": str(self.target)}
-        scorer = Scorer.build(whole, self.held_out, Device("cpu", threads=os.cpu_count()))
+        scorer = Scorer.build(whole, self.held_out, Device("cpu", threads=usable_cores()))
         score = scorer.score(small)
         model = graph.finish(small, facts.header(traced.spec, score, self.seed, settings.epochs, extra))
         latency = None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from ortrim.runtime import host
 
 
@@ -17,3 +19,10 @@ def test_x86_and_arm_cpuinfo(tmp_path, monkeypatch):
 def test_this_machine_has_a_name():
     assert host.cpu_name().strip()
     assert host.platform_name().strip()
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [(frozenset({1, 5}), 2), (None, 8)])
+def test_cores_that_this_process_may_not_use_do_not_count(monkeypatch, allowed, cores):
+    monkeypatch.setattr(host, "processors", lambda: allowed)
+    monkeypatch.setattr(host.os, "cpu_count", lambda: 8)
+    assert host.usable_cores() == cores
