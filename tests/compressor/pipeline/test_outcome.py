@@ -147,8 +147,9 @@ def test_a_front_in_milliseconds_overwrites_nothing(job, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_cheaper_operators_go_all_the_way(job, folder, monkeypatch, small_net, precision):
+def test_cheaper_operators_go_all_the_way(job, folder, monkeypatch, steady, small_net, precision):
     """They are searched and written; a run that goes on, and a replay, have them without measuring anew."""
+    steady(monkeypatch)
     monkeypatch.setattr(equivalent, "WORTH", -10.0)  # taken whatever is measured
     model, run = small_net(folder / f"prelu_{precision}.onnx", slopes=(0.25, -0.5)), folder / f"prelu {precision}"
     asked = {**job, "model": model, "precision": precision, "target": Target.parse("0.8x")}

@@ -14,6 +14,14 @@ from ortrim.errors import RunError
 from ortrim.graph import analyze, load
 
 
+@pytest.fixture(scope="module", autouse=True)
+def same_figures(steady):
+    """A run that goes on measures its finalists again: they come out as they did."""
+    with pytest.MonkeyPatch.context() as patch:
+        steady(patch)
+        yield
+
+
 def test_a_replay_repeats_the_search_bit_for_bit(done, job, folder):
     again = compress(**{**job, "device": f"replay:{done.run_dir}"}, run_dir=folder / "again")
     with Trials.open(done.run_dir / "trials.sqlite") as first, Trials.open(again.run_dir / "trials.sqlite") as second:
@@ -24,10 +32,8 @@ def test_a_replay_repeats_the_search_bit_for_bit(done, job, folder):
 
 
 @pytest.fixture(scope="module")
-def stepped(job, folder, steady):
-    with pytest.MonkeyPatch.context() as patch:
-        steady(patch)
-        return compress(**job, steps=2, run_dir=folder / "steps", output=folder / "stepped.onnx")
+def stepped(job, folder):
+    return compress(**job, steps=2, run_dir=folder / "steps", output=folder / "stepped.onnx")
 
 
 def test_steps_lead_to_the_target_and_can_be_replayed(stepped, job, folder):
@@ -47,8 +53,7 @@ def test_steps_lead_to_the_target_and_can_be_replayed(stepped, job, folder):
     assert again.score == done.score
 
 
-def test_a_step_that_is_done_is_not_done_again(stepped, job, folder, monkeypatch, steady):
-    steady(monkeypatch)
+def test_a_step_that_is_done_is_not_done_again(stepped, job, folder):
     run = folder / "steps cut"
     shutil.copytree(stepped.run_dir, run)
     for name in ("report.json", "report.html", "slim.onnx"):
