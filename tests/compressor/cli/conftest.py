@@ -88,7 +88,7 @@ def process(start):
 
     def run(*args):
         with start(*args) as started:
-            out, err = started.communicate(timeout=120)
+            out, err = started.communicate(timeout=240)
         return subprocess.CompletedProcess(args, started.returncode, out, err)
 
     return run

@@ -100,7 +100,8 @@ def test_the_control(control):
 @pytest.mark.slow
 def test_a_trained_net_can_be_compressed(control, process, some_digits, tmp_path):
     whole, slim = control[0], tmp_path / "compressed.onnx"
-    flags = ("--latency", "0.8x", "--episodes", "3", "--calibration", "100", "--no-history")
+    # Plans by chance: some are well below the target, which a busy machine may move by some percent.
+    flags = ("--latency", "0.9x", "--agent", "random", "--episodes", "8", "--calibration", "100", "--no-history")
     done = process("compress", whole, "--data", some_digits, *flags, "-o", slim, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
