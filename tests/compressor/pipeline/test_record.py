@@ -14,6 +14,16 @@ from ortrim.errors import RunError
 from ortrim.graph import analyze, load
 
 
+def cut_off(run, place, candidates):
+    """A copy of a run as it was after so many candidates, with nothing handed out."""
+    shutil.copytree(run, place)
+    for name in ("report.json", "report.html", "slim.onnx"):
+        (place / name).unlink()
+    with Trials.open(place / "trials.sqlite") as trials:
+        trials._connection.execute("DELETE FROM trials WHERE id > ?", (candidates,))
+    return place
+
+
 @pytest.fixture(scope="module", autouse=True)
 def same_figures(steady):
     """A run that goes on measures its finalists again: they come out as they did."""
@@ -54,12 +64,7 @@ def test_steps_lead_to_the_target_and_can_be_replayed(stepped, job, folder):
 
 
 def test_a_step_that_is_done_is_not_done_again(stepped, job, folder):
-    run = folder / "steps cut"
-    shutil.copytree(stepped.run_dir, run)
-    for name in ("report.json", "report.html", "slim.onnx"):
-        (run / name).unlink()
-    with Trials.open(run / "trials.sqlite") as trials:
-        trials._connection.execute("DELETE FROM trials WHERE id > 2")
+    run = cut_off(stepped.run_dir, folder / "steps cut", 2)
     before = (run / "step1" / "slim.onnx").stat().st_mtime_ns
     done = compress(**job, steps=2, run_dir=run, resume=True)
     assert (run / "step1" / "slim.onnx").stat().st_mtime_ns == before
@@ -73,13 +78,9 @@ def test_another_seed_cannot_be_replayed(done, job, folder):
 
 
 def test_a_run_that_was_cut_off_goes_on(done, job, folder):
-    cut = folder / "cut"
-    shutil.copytree(done.run_dir, cut)
-    for name in ("report.json", "report.html", "slim.onnx"):
-        (cut / name).unlink()
-    with Trials.open(cut / "trials.sqlite") as trials:
+    cut = cut_off(done.run_dir, folder / "cut", 3)
+    with Trials.open(done.run_dir / "trials.sqlite") as trials:
         kept = [(trial.plan, trial.score, trial.ratio) for trial in trials][:3]
-        trials._connection.execute("DELETE FROM trials WHERE id > 3")
     result = compress(**job, output=folder / "cut.onnx", run_dir=cut, resume=True)
     with Trials.open(cut / "trials.sqlite") as trials:
         after = [(trial.plan, trial.score, trial.ratio) for trial in trials]
@@ -106,9 +107,7 @@ def test_a_resumed_run_must_be_the_same_job(done, job):
 
 
 def test_a_resumed_run_scores_on_the_same_data_wherever_they_are(done, job, folder):
-    moved = shutil.copytree(job["data"], folder / "moved") if job["data"].is_dir() else folder / "moved.npz"
-    if not moved.exists():
-        shutil.copy(job["data"], moved)
+    moved = shutil.copy(job["data"], folder / "moved.npz")
     resumed = compress(**{**job, "data": moved}, run_dir=done.run_dir, resume=True)
     assert resumed.plan == done.plan
     with Trials.open(done.run_dir / "trials.sqlite") as trials:
