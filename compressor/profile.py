@@ -84,7 +84,8 @@ def profile(
     prediction = Prediction(analysis, layer_shapes(loaded), table)
     found = []
     for done, group in enumerate(chosen, start=1):
-        costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group)}
+        widths = width_candidates(group, prediction.layers_by_group[group.name])
+        costs = {width: prediction.group_ms(group.name, width) for width in widths}
         found.append(GroupProfile(group.name, group.size, costs, useful_widths(costs, steps_tolerance(costs))))
         if progress is not None:
             progress(done, len(chosen))

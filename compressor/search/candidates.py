@@ -15,12 +15,15 @@ from ...runtime import useful_widths
 from ..recovery.consumers import weights_of
 from ..recovery.importance import Ranking
 from .meter import Predicted
+from .prediction import SizedLayer
 from .space import Choice, Space
 
 __all__ = ["build_space", "prunable_groups", "steps_tolerance", "width_candidates"]
 
 MOST_CANDIDATES = 16
-"""Widths of one group that are measured."""
+"""Widths of one group that are measured, before those for its neighbours' sake."""
+BLOCK = 4
+"""Channels of which the fewest make a block in any kernel."""
 CHEAPER = 0.04
 """How much less than every wider one a width has to cost, to be worth proposing: less is noise."""
 
@@ -49,16 +52,31 @@ def prunable_groups(analysis: ChannelAnalysis, keep: Sequence[str] = ()) -> tupl
     return kept
 
 
-def width_candidates(group: ChannelGroup) -> tuple[int, ...]:
+def width_candidates(group: ChannelGroup, layers: Sequence[SizedLayer] = ()) -> tuple[int, ...]:
     """Widths worth measuring: evenly spaced, on multiples of four units where there are enough, ascending.
 
     Blocked kernels want multiples of at least four channels everywhere; which multiples pay is for the table to say.
+    What counts is what a layer reads. Where a concatenation brings it other channels, too, there are widths that make a
+    multiple together with these: 16 units beside 15 others keep onnxruntime from its blocked convolutions, 13 do not.
+
+    Args:
+        layers: those that the group touches.
     """
-    step = 1 if group.size < 8 else 2 if group.size < 16 else 4
+    step = 1 if group.size < 8 else 2 if group.size < 16 else BLOCK
     while group.size // step > MOST_CANDIDATES:
-        step += 4 if step >= 4 else step
+        step += BLOCK if step >= BLOCK else step
     widths = {*range(step, group.size + 1, step), group.size}
+    for layer in layers:
+        each = dict(layer.inputs).get(group.name)
+        if each is not None and layer.shape.group == 1:
+            others = layer.shape.c_in - each * group.size
+            widths |= {width for near in widths if (width := _aligned(near, each, others)) > 0}
     return tuple(sorted(widths | {0} if group.removable else widths))
+
+
+def _aligned(width: int, each: int, others: int) -> int:
+    """The next width down with which a layer reads a multiple; 0 where there is none."""
+    return next((near for near in range(width, width - BLOCK, -1) if (each * near + others) % BLOCK == 0), 0)
 
 
 def build_space(
@@ -83,7 +101,8 @@ def build_space(
     weights = {} if model is None else weights_of(model, {slot.tensor for group in groups for slot in group.slots})
     choices = []
     for done, group in enumerate(groups, start=1):
-        costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group)}
+        layers = prediction.layers_by_group[group.name]
+        costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group, layers)}
         widths = useful_widths(costs, steps_tolerance(costs))
         features = _features(group, prediction, ranking)
         choices.append(Choice(group.name, group.size, widths, features, costs, _norms(group, weights)))
