@@ -131,6 +131,11 @@ class Maps:
         return new
 
 
+def sizes(analysis):
+    """Units of all groups, ascending."""
+    return sorted(group.size for group in analysis.groups)
+
+
 @pytest.fixture(scope="session")
 def net():
     """The builder: `net(shape, opset=..., seed=...)`."""

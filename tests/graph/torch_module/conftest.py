@@ -12,6 +12,14 @@ from ortrim.graph import to_torch
 from ortrim.graph.run import run_as_written
 
 
+def normal(*shape, dtype=np.float32):
+    return np.random.default_rng(shape).standard_normal(shape).astype(dtype)
+
+
+def ints(*values):
+    return np.array(values, dtype=np.int64)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
