@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from ....errors import JobError
 from ..space import Widths
+from .handover import Handover, Ticket
 from .maker import Failed, Maker, Scored
 
 __all__ = ["Here", "Processes", "Workers"]
@@ -78,6 +79,7 @@ class Processes:
     def __init__(self, maker: Maker, jobs: int) -> None:
         self.maker, self.jobs = maker, jobs
         self._pool: ProcessPoolExecutor | None = None
+        self._handover: Handover | None = None
 
     def score(self, plans: Sequence[Widths]) -> list[Scored | Failed]:
         return self._each(_score, plans)
@@ -86,13 +88,21 @@ class Processes:
         return self._each(_error, plans)
 
     def _each(self, judge: Callable[[Widths], Judged], plans: Sequence[Widths]) -> list[Judged]:
+        begun = 0
         for _ in range(ATTEMPTS):
-            self._pool = self._pool or self._open()
+            self._handover = self._handover or Handover(self.maker, self.jobs)
+            self._pool = self._pool or self._open(self._handover.ticket)
             try:
                 with _one_thread_each():  # workers are started as they are needed
                     return list(self._pool.map(judge, plans))
             except BrokenProcessPool:
+                begun += self._handover.given
                 self.close()
+        if not begun:
+            raise JobError(
+                "processes that score candidates die as they start: each imports the script that calls ortrim, which "
+                f'should do so below `if __name__ == "__main__":` where it asks for {self.jobs} jobs'
+            )
         raise JobError(
             f"a process that scores candidates died {ATTEMPTS} times in a row, perhaps for want of memory: "
             f"try fewer --jobs than {self.jobs}"
@@ -102,11 +112,14 @@ class Processes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        if self._handover is not None:
+            self._handover.close()
+            self._handover = None
 
-    def _open(self) -> ProcessPoolExecutor:
+    def _open(self, ticket: Ticket) -> ProcessPoolExecutor:
         # Not forked: onnxruntime and BLAS have threads, which a fork would leave behind with their locks taken.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_begin, initargs=(self.maker,))
+        return ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_begin, initargs=(ticket,))
 
 
 @contextmanager
@@ -128,9 +141,9 @@ _maker: Maker | None = None
 """Of a worker process: it is sent once."""
 
 
-def _begin(maker: Maker) -> None:
+def _begin(ticket: Ticket) -> None:
     global _maker
-    _maker = maker
+    _maker = ticket.redeem()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -144,6 +144,28 @@ def test_processes_end_with_the_search_that_was_killed(tmp_path):
     assert not any(map(lives, workers))
 
 
+UNGUARDED = """
+from ortrim.compressor.search.scoring import Processes
+from ortrim.errors import JobError
+
+class Large:
+    def __init__(self):
+        self.weights = bytes(2**20)  # more than a pipe holds
+
+try:
+    Processes(Large(), 2).score([{}])
+except JobError as error:
+    print(error)
+"""
+
+
+def test_a_script_that_every_process_would_run_again_is_told(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert 'below `if __name__ == "__main__":` where it asks for 2 jobs' in done.stdout
+
+
 def test_an_error_of_a_candidate_is_raised_here(maker):
     pool = Processes(maker, 2)
     try:
