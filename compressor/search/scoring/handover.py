@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 __all__ = ["Handover", "Ticket"]
@@ -46,7 +45,7 @@ class Handover:
         Args:
             waiting: processes that may ask at a time.
         """
-        self._data = ForkingPickler.dumps(value)
+        self._value = value  # pickled for each that asks: it may take as much memory again
         key = secrets.token_bytes(32)
         # Of Linux: a name that no file has, so that nothing is left of it, however this process ends.
         address = f"\0ortrim-{secrets.token_hex(16)}" if sys.platform == "linux" else None
@@ -70,7 +69,7 @@ class Handover:
             while not self._closed:
                 try:
                     with self._listener.accept() as there:
-                        there.send_bytes(self._data)
+                        there.send(self._value)
                         self.given += not self._closed
                 except (OSError, EOFError, AuthenticationError):
                     continue  # whoever asked has died, or had no ticket
