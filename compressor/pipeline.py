@@ -118,7 +118,8 @@ def compress(
         front: how many nets to make in one search, their latencies evenly spread (in their logarithm) down to the
             target; the slower ones are named after theirs (`slim_0.84x.onnx`).
         jobs: candidates that are scored at a time, each in a process of its own. They are proposed before any of them
-            is known, so the plan depends on it.
+            is known, so the plan depends on it. More than one in a script needs `if __name__ == "__main__":` around
+            this call, since each process imports the script.
         cluster: address of a Ray cluster that scores them, or `local` (see `search.scoring.cluster`).
         resume: go on with the run in `run_dir`.
         force: an output and a run that are there may be replaced.
