@@ -101,8 +101,8 @@ class Processes:
         if not begun:
             raise JobError(
                 "processes that score candidates die as they start: each imports the script that calls ortrim, which "
-                f'should do so below `if __name__ == "__main__":` where it asks for {self.jobs} jobs (where it does, memory '
-                "is short: ask for fewer)"
+                f'should do so below `if __name__ == "__main__":` where it asks for {self.jobs} jobs (if it does, '
+                "memory is short: ask for fewer)"
             )
         raise JobError(
             f"a process that scores candidates died {ATTEMPTS} times in a row, perhaps for want of memory: "
