@@ -35,12 +35,14 @@ def row(name: str, plans: int, seed: int) -> dict[str, object]:
     analysis = analyze(model)
     table = LatencyTable(device, layer_cache())
     prediction = Prediction(analysis, layer_shapes(model), table)
+    touched = prediction.layers_by_group
+    offered = {group.name: width_candidates(group, touched[group.name]) for group in analysis.groups}
     rng = np.random.default_rng(seed)
     started = time.perf_counter()
     predicted, measured = [], []
     with Comparator(model, device, seconds=SECONDS, precision=0.02, seed=seed) as comparator:
         for _ in range(plans):
-            widths = {group.name: int(rng.choice(width_candidates(group))) for group in analysis.groups}
+            widths = {name: int(rng.choice(candidates)) for name, candidates in offered.items()}
             removal = {group.name: range(widths[group.name], group.size) for group in analysis.groups}
             predicted.append(prediction.ratio(widths))
             measured.append(comparator.ratio(slim(model, removal, analysis=analysis)).value)

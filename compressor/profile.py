@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..graph import analyze, load
 from ..runtime import Device, LatencyTable, layer_shapes, useful_widths
-from .search.candidates import prunable_groups, steps_tolerance, width_candidates
+from .search.candidates import prunable_groups, steps_tolerance, width_costs
 from .search.prediction import Prediction
 
 __all__ = ["GroupProfile", "ModelProfile", "profile"]
@@ -84,8 +84,7 @@ def profile(
     prediction = Prediction(analysis, layer_shapes(loaded), table)
     found = []
     for done, group in enumerate(chosen, start=1):
-        widths = width_candidates(group, prediction.layers_by_group[group.name])
-        costs = {width: prediction.group_ms(group.name, width) for width in widths}
+        costs = width_costs(group, prediction)
         found.append(GroupProfile(group.name, group.size, costs, useful_widths(costs, steps_tolerance(costs))))
         if progress is not None:
             progress(done, len(chosen))

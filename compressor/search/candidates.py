@@ -18,7 +18,7 @@ from .meter import Predicted
 from .prediction import SizedLayer
 from .space import Choice, Space
 
-__all__ = ["build_space", "prunable_groups", "steps_tolerance", "width_candidates"]
+__all__ = ["build_space", "prunable_groups", "steps_tolerance", "width_candidates", "width_costs"]
 
 MOST_CANDIDATES = 16
 """Widths of one group that are measured, before those for its neighbours' sake."""
@@ -79,6 +79,12 @@ def _aligned(width: int, each: int, others: int) -> int:
     return next((near for near in range(width, width - BLOCK, -1) if (each * near + others) % BLOCK == 0), 0)
 
 
+def width_costs(group: ChannelGroup, prediction: Predicted) -> dict[int, float]:
+    """Width -> milliseconds of all layers that the group touches, at its candidates, ascending."""
+    widths = width_candidates(group, prediction.layers_by_group[group.name])
+    return {width: prediction.group_ms(group.name, width) for width in widths}
+
+
 def build_space(
     analysis: ChannelAnalysis,
     groups: Sequence[ChannelGroup],
@@ -101,8 +107,7 @@ def build_space(
     weights = {} if model is None else weights_of(model, {slot.tensor for group in groups for slot in group.slots})
     choices = []
     for done, group in enumerate(groups, start=1):
-        layers = prediction.layers_by_group[group.name]
-        costs = {width: prediction.group_ms(group.name, width) for width in width_candidates(group, layers)}
+        costs = width_costs(group, prediction)
         widths = useful_widths(costs, steps_tolerance(costs))
         features = _features(group, prediction, ranking)
         choices.append(Choice(group.name, group.size, widths, features, costs, _norms(group, weights)))
